@@ -1,0 +1,92 @@
+"""The contract that every network keeps, and what it makes possible: freezing, cutting, caching, a probe at any stage.
+
+A network is an `nn.Module` with two attributes:
+
+stages      a module that holds the stages. Their names are its children's, in order, unless the network lists them
+            itself in `stage_names` (then each is the path of a submodule of `stages`, such as `blocks.5`).
+classifier  an `nn.Sequential` that takes the last stage's maps (N, C, h, w); its last module is the linear layer that
+            gives the logits, so what comes before that layer are the features a new head is grown on.
+
+`forward` composes them, in this order, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, cast, runtime_checkable
+
+from torch import Tensor, nn
+
+from graft.errors import UsageError, nearest
+
+CLASSIFIER = "classifier"
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """What the functions below need of an `nn.Module`."""
+
+    stages: nn.Module
+    classifier: nn.Sequential
+
+
+class Network(nn.Module):
+    """Stages given as modules, then a classifier: (N, C, H, W) pictures → (N, num_classes) logits.
+
+    For networks that are assembled from another library's parts; our own networks are classes of their own that keep
+    the same contract. stage_names: paths of submodules of `stages`, in the order they run.
+    """
+
+    def __init__(self, stages: nn.Module, stage_names: tuple[str, ...], classifier: nn.Sequential) -> None:
+        super().__init__()
+        self.stages = stages
+        self.stage_names = stage_names
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.stage_names:
+            x = self.stages.get_submodule(name)(x)
+        return cast(Tensor, self.classifier(x))
+
+
+def stage_names(network: nn.Module) -> tuple[str, ...]:
+    """The names of a network's stages, from the picture upwards.
+
+    Raises UsageError for a module that does not keep the contract of this file.
+    """
+    if not isinstance(network, Staged):
+        raise UsageError(
+            f"a network needs `stages` and `classifier`, got a {type(network).__name__} without them; "
+            "build it with graft.models.build"
+        )
+    listed = getattr(network, "stage_names", None)
+    return tuple(listed) if listed else tuple(name for name, _ in network.stages.named_children())
+
+
+def cut(network: nn.Module, stage: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """Two parts that share the network's weights: what runs before `stage`, and `stage` with all above it.
+
+    stage: a name from `stage_names(network)`, or "classifier". `upper(lower(x))` equals `network(x)`.
+    Raises UsageError when there is no such stage.
+    """
+    names = stage_names(network)
+    if stage not in (*names, CLASSIFIER):
+        raise UsageError(f"no stage {stage!r} in this network, which has {', '.join(names)}{nearest(stage, names)}")
+    assert isinstance(network, Staged)
+    modules = [network.stages.get_submodule(name) for name in names]
+    at = (*names, CLASSIFIER).index(stage)
+    return nn.Sequential(*modules[:at]), nn.Sequential(*modules[at:], network.classifier)
+
+
+def trunk(network: nn.Module) -> nn.Sequential:
+    """All of a network but its last linear layer: (N, C, H, W) pictures → (N, D) features for a new head."""
+    lower, _ = cut(network, CLASSIFIER)
+    classifier = cast(nn.Sequential, network.classifier)
+    return nn.Sequential(*lower, *list(classifier)[:-1])
+
+
+def head(network: nn.Module) -> nn.Linear:
+    """The network's last linear layer: (N, D) features → (N, num_classes) logits."""
+    last = list(cast(nn.Sequential, network.classifier))[-1]
+    if not isinstance(last, nn.Linear):
+        raise UsageError(f"a network's classifier must end in nn.Linear, this one ends in {type(last).__name__}")
+    return last
