@@ -48,6 +48,18 @@ FACTS: Final = np.dtype(
     ]
 )
 
+
+def _sliding(weights: tuple[int, ...]) -> NDArray[np.float64]:
+    """The (16, 16) matrix that weighs each cell's neighbours, the edge repeated outwards."""
+    matrix = np.zeros((FINGERPRINT_SIDE, FINGERPRINT_SIDE))
+    for row in range(FINGERPRINT_SIDE):
+        for offset, weight in enumerate(weights, -(len(weights) // 2)):
+            matrix[row, min(max(row + offset, 0), FINGERPRINT_SIDE - 1)] += weight
+    return matrix
+
+
+_SMOOTH: Final = _sliding((1, 2, 1))
+_SUM: Final = _sliding((1, 1, 1, 1, 1))
 _GREY_TOLERANCE: Final = 8  # levels between R, G and B that JPEG's chroma may leave in a grey picture
 
 
@@ -56,22 +68,26 @@ def facts_of(picture: Picture) -> NDArray[np.void]:
 
     Source: sharpness as the variance of the Laplacian, Pech-Pacheco et al., ICPR 2000, §2.
     """
-    grey = picture.image.convert("L")
-    small = _reduced(grey)  # (h, w), h and w ≤ 128
-    histogram = np.bincount(small.ravel(), minlength=256)  # (256,)
+    small = _reduced(picture.image.convert("L"))  # at most 128 × 128
+    histogram = np.array(small.histogram())  # (256,)
     brightness, contrast = _moments(histogram)
-
-    record = np.zeros((), FACTS)
-    record["pixels"] = _digest(picture.image)
-    record["fingerprint"] = fingerprint(small)
-    record["width"], record["height"] = picture.width, picture.height
-    record["format"] = _code(picture.format, FORMATS)
-    record["mode"] = _code(picture.mode, MODES)
-    record["grey"] = _is_grey(picture.image)
-    record["bright_end"] = np.searchsorted(histogram.cumsum(), 0.95 * small.size)
-    record["brightness"], record["contrast"] = brightness, contrast
-    record["sharpness"] = _sharpness(small)
-    return record
+    pixels = np.asarray(small)  # (h, w)
+    return np.array(
+        (
+            _digest(picture.image),
+            fingerprint(pixels),
+            picture.width,
+            picture.height,
+            _code(picture.format, FORMATS),
+            _code(picture.mode, MODES),
+            _is_grey(picture.image),
+            histogram.cumsum().searchsorted(0.95 * pixels.size),
+            brightness,
+            contrast,
+            _sharpness(pixels),
+        ),
+        FACTS,
+    )
 
 
 def fingerprint(grey: NDArray[np.uint8]) -> NDArray[np.int8]:
@@ -81,33 +97,18 @@ def fingerprint(grey: NDArray[np.uint8]) -> NDArray[np.int8]:
     """
     side = FINGERPRINT_SIDE
     thumbnail = Image.fromarray(grey).resize((side, side), Image.Resampling.BOX)
-    cells = np.asarray(thumbnail).astype(np.int64)  # (16, 16)
-
-    rows = _padded(cells, 1)
-    rows = rows[:-2] + 2 * rows[1:-1] + rows[2:]
-    smooth = rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]  # (16, 16), × 16
-
-    rows = _padded(smooth, 2)
-    rows = rows[:-4] + rows[1:-3] + rows[2:-2] + rows[3:-1] + rows[4:]
-    sums = rows[:, :-4] + rows[:, 1:-3] + rows[:, 2:-2] + rows[:, 3:-1] + rows[:, 4:]
-    detail = 25 * smooth - sums  # (16, 16), grey levels × 16 × 25
+    smooth = _SMOOTH @ np.asarray(thumbnail).astype(np.float64) @ _SMOOTH.T  # (16, 16), grey levels × 16
+    detail = 25 * smooth - _SUM @ smooth @ _SUM.T  # (16, 16), grey levels × 16 × 25; whole numbers, so exact
 
     largest = int(np.abs(detail).max())
     if largest <= _FAINT * 16 * 25:
         return np.zeros(side * side, np.int8)
-    root = np.sqrt(np.abs(detail) * 127**2 // largest).astype(np.int64)  # 0–127
+    root = np.floor(np.sqrt(np.abs(detail) * 127**2 // largest))  # 0–127
     signed: NDArray[np.int8] = (np.sign(detail) * root).astype(np.int8).ravel()
     return signed
 
 
-def _padded(cells: NDArray[np.int64], by: int) -> NDArray[np.int64]:
-    """The edge repeated `by` cells outwards: (h, w) → (h + 2 by, w + 2 by)."""
-    index = np.arange(-by, len(cells) + by).clip(0, len(cells) - 1)
-    padded: NDArray[np.int64] = cells[index[:, None], index]
-    return padded
-
-
-def _reduced(grey: Image.Image) -> NDArray[np.uint8]:
+def _reduced(grey: Image.Image) -> Image.Image:
     """A grey picture of any size → at most 128 × 128 means of boxes; a smaller side stays as it is.
 
     Whole boxes first, because Pillow averages those twice as fast as fractional ones.
@@ -115,7 +116,7 @@ def _reduced(grey: Image.Image) -> NDArray[np.uint8]:
     whole = tuple(max(1, length // _SMALL_SIDE) for length in grey.size)
     boxes = grey.reduce((whole[0], whole[1])) if max(whole) > 1 else grey
     size = min(_SMALL_SIDE, boxes.width), min(_SMALL_SIDE, boxes.height)
-    return np.asarray(boxes if boxes.size == size else boxes.resize(size, Image.Resampling.BOX))
+    return boxes if boxes.size == size else boxes.resize(size, Image.Resampling.BOX)
 
 
 def _moments(histogram: NDArray[np.int64]) -> tuple[float, float]:

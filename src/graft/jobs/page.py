@@ -92,8 +92,9 @@ def most_doubted(
 
 
 def _surest_mistakes(learnt: Learnt) -> NDArray[np.int64]:
-    """Test pictures called something else, those whose own class was found least probable first."""
-    return most_doubted(learnt.probability, learnt.predicted, learnt.labels, among=learnt.split.parts == "test")
+    """Test pictures called something else, the surest of it first."""
+    wrong = np.flatnonzero((learnt.split.parts == "test") & (learnt.predicted != learnt.labels))
+    return wrong[np.argsort(-learnt.confidence[wrong], kind="stable")][:_CARDS]
 
 
 def _cards(learnt: Learnt, which: NDArray[np.int64]) -> tuple[PictureCard, ...]:

@@ -118,7 +118,8 @@ class Table:
                 os.fsync(stream.fileno())
             partial.rename(path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            if partial.exists():
+                partial.unlink()
             raise GraftError(
                 f"the cache cannot be written: {shown(partial.parent)}: {error.strerror}; free some space or give "
                 "another folder with --cache"

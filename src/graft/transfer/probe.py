@@ -14,7 +14,8 @@ from graft.transfer.logistic import Fits, Floats, Moments, Rows, fit, moments, s
 STRENGTHS: Final = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 """Ridge strengths tried, strongest first: the reciprocal of scikit-learn's C."""
 
-_WORSE: Final = 1.01  # stop weakening the penalty once the held-out loss is this much above its least
+_USUAL: Final = 100.0  # where the search begins
+_LOOSE, _TIGHT = 1e-2, 3e-3  # tolerances: of fits that are only compared, and of the head
 _SEARCH_BYTES: Final = 64 * 1024**2  # of float32 features that the search looks at; more rows decide nothing
 _SEARCH_WORK: Final = 2**35  # rows × features × scores of one product in the search: a second on two cores
 _HELD_OUT_WORK: Final = 2**38  # the same for held-out scores of every row
@@ -61,54 +62,69 @@ def fit_probe(
     is very large, the search looks at an even sample of the rows; the last fit always sees all of them.
     """
     shape = moments(rows)
-    weight = np.ones(num_classes, np.float32) if class_weights is None else class_weights
+    weight = (np.ones(num_classes, np.float32) if class_weights is None else class_weights)[labels]  # (N,)
     folds = int(fold.max()) + 1
     sample, tried = _search_rows(rows, num_classes, folds)
-    search = rows
-    if len(sample) < rows.count:
-        matrix = np.concatenate([rows.read(slice(int(i), int(i) + 1)) for i in sample])
-        search = Rows(len(sample), rows.width, lambda part: matrix[part])
-    judged = (fold[sample] >= 0) & (fold[sample] < tried)  # rows that one of the fits never saw
-    judge = np.where(judged, fold[sample], 0)
-    fold_weight = _fold_weights(fold[sample], weight[labels[sample]], tried, and_all=False)
-    trials: list[Trial] = []
-    fits: Fits | None = None
-    started: Fits | None = None
-    for step, strength in enumerate(STRENGTHS):
-        progress("choosing the strength of the head", step, len(STRENGTHS))
-        fits = fit(
-            search, labels[sample], fold_weight, shape,
-            num_classes=num_classes, strength=strength, start=fits, tolerance=1e-2,
-        )  # fmt: skip
-        logits = scores(search, fits, shape, judge)[judged]
-        trials.append(_trial(strength, logits, labels[sample][judged]))
-        least = min(trial.log_loss for trial in trials)
-        if trials[-1].log_loss == least:
-            started = fits
-        elif trials[-1].log_loss > _WORSE * least:
-            break
-    assert started is not None
-    progress("choosing the strength of the head", len(STRENGTHS), len(STRENGTHS))
-    chosen = min(trials, key=lambda trial: trial.log_loss)
-    held_out = np.full((rows.count, num_classes), np.nan, np.float32)
-    with_folds = tried == folds and rows.count * rows.width * num_classes * folds <= _HELD_OUT_WORK
-    middle = Fits(started.weights.mean(axis=0, keepdims=True), started.bias.mean(axis=0, keepdims=True))
+    searched = rows if len(sample) == rows.count else _picked(rows, sample)
+    trials, fits = _search(searched, labels[sample], weight[sample], fold[sample], tried, shape, num_classes, progress)
+    strength = min(trials, key=lambda trial: trial.log_loss).strength
+    start = Fits(fits.weights.mean(axis=0, keepdims=True), fits.bias.mean(axis=0, keepdims=True))
     progress("fitting the head", 0, 1)
-    if with_folds:
-        fold_weight = _fold_weights(fold, weight[labels], folds, and_all=True)
-        start = Fits(np.concatenate([started.weights, middle.weights]), np.concatenate([started.bias, middle.bias]))
-    else:
-        fold_weight = _fold_weights(fold, weight[labels], 0, and_all=True)
-        start = middle
-    fits = fit(
-        rows, labels, fold_weight, shape, num_classes=num_classes, strength=chosen.strength, start=start, tolerance=3e-3
-    )
-    if with_folds:
+    held_out = np.full((rows.count, num_classes), np.nan, np.float32)
+    if searched is rows:
         held_out = softmax(scores(rows, fits, shape, np.maximum(fold, 0)))
-        held_out[fold < 0] = np.nan
+    elif rows.count * rows.width * num_classes * folds <= _HELD_OUT_WORK:
+        again = Fits(start.weights.repeat(folds, axis=0), start.bias.repeat(folds, axis=0))
+        again = fit(
+            rows, labels, _fold_weights(fold, weight, folds), shape,
+            num_classes=num_classes, strength=strength, start=again, tolerance=_LOOSE,
+        )  # fmt: skip
+        held_out = softmax(scores(rows, again, shape, np.maximum(fold, 0)))
+    held_out[fold < 0] = np.nan
+    final = fit(
+        rows, labels, weight[None], shape, num_classes=num_classes, strength=strength, start=start, tolerance=_TIGHT
+    )
     progress("fitting the head", 1, 1)
-    head, bias = _on_raw_features(fits, shape)
-    return Probe(head, bias, chosen.strength, tuple(trials), held_out)
+    head, bias = _on_raw_features(final, shape)
+    return Probe(head, bias, strength, tuple(trials), held_out)
+
+
+def _search(
+    rows: Rows,
+    labels: NDArray[np.int64],
+    weight: Floats,
+    fold: NDArray[np.int64],
+    folds: int,
+    shape: Moments,
+    num_classes: int,
+    progress: Progress,
+) -> tuple[list[Trial], Fits]:
+    """Trials, strongest first, and the folds' fits at the best: from the usual strength down, then up from there."""
+    judged = (fold >= 0) & (fold < folds)  # rows that one of the fits never saw
+    fold_weight = _fold_weights(fold, weight, folds)
+    usual = STRENGTHS.index(_USUAL)
+    trials: dict[float, Trial] = {}
+    best: Fits | None = None
+    for direction in (STRENGTHS[usual:], STRENGTHS[:usual][::-1]):
+        fits = best
+        for strength in direction:
+            progress("choosing the strength of the head", len(trials), len(STRENGTHS))
+            fits = fit(
+                rows, labels, fold_weight, shape,
+                num_classes=num_classes, strength=strength, start=fits, tolerance=_LOOSE,
+            )  # fmt: skip
+            logits = scores(rows, fits, shape, np.where(judged, fold, 0))[judged]
+            trials[strength] = _trial(strength, logits, labels[judged])
+            least = min(trial.log_loss for trial in trials.values())
+            if trials[strength].log_loss == least:
+                best = fits
+            else:
+                break
+        if len(trials) > 1 and min(trials.values(), key=lambda trial: trial.log_loss).strength != _USUAL:
+            break  # weaker was better: stronger is not
+    progress("choosing the strength of the head", len(STRENGTHS), len(STRENGTHS))
+    assert best is not None
+    return sorted(trials.values(), key=lambda trial: -trial.strength), best
 
 
 def softmax(logits: Floats) -> Floats:
@@ -124,10 +140,15 @@ def _on_raw_features(fits: Fits, shape: Moments) -> tuple[Floats, Floats]:
     return np.ascontiguousarray(weight.T, dtype=np.float32), bias.astype(np.float32)
 
 
-def _fold_weights(fold: NDArray[np.int64], weight: Floats, folds: int, *, and_all: bool) -> Floats:
-    """(folds + and_all, N): each row's weight in each fit, 0 where it is held out; the last fit holds nothing out."""
-    held_out = fold[None, :] == np.arange(folds + and_all)[:, None]
-    return np.where(held_out & (np.arange(folds + and_all) < folds)[:, None], 0, weight).astype(np.float32)
+def _fold_weights(fold: NDArray[np.int64], weight: Floats, folds: int) -> Floats:
+    """(folds, N): each row's weight in each fold's fit, 0 where it is held out."""
+    return np.where(fold[None, :] == np.arange(folds)[:, None], 0, weight).astype(np.float32)
+
+
+def _picked(rows: Rows, which: NDArray[np.int64]) -> Rows:
+    """Some of the rows, in memory."""
+    matrix = np.concatenate([rows.read(slice(int(i), int(i) + 1)) for i in which])
+    return Rows(len(which), rows.width, lambda part: matrix[part])
 
 
 def _search_rows(rows: Rows, num_classes: int, folds: int) -> tuple[NDArray[np.int64], int]:
