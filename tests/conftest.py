@@ -22,3 +22,14 @@ def data_kit() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder, as `--cache` takes it, in which the trunk of efficientnet-lite0 has been exported once."""
+    from graft.models.weights import find_source
+    from graft.transfer.trunk import open_trunk
+
+    folder = tmp_path_factory.mktemp("cache")
+    open_trunk(find_source("efficientnet-lite0"), folder)
+    return folder
