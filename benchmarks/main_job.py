@@ -117,9 +117,9 @@ def memory(cache: Path, work: Path) -> dict[str, Any]:
 def _peak(pictures: Path, cache: Path, work: Path) -> float:
     shutil.rmtree(cache / "features", ignore_errors=True)
     script = (
-        "import sys, resource, pathlib; from graft.jobs import train; p = pathlib.Path;"
+        "import sys, pathlib; from graft.jobs import train; p = pathlib.Path;"
         "train.run(p(sys.argv[1]), p(sys.argv[2]), train.TrainSettings(cache=p(sys.argv[3])), force=True);"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print(next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) / 1024)"
     )
     command = [sys.executable, "-c", script, str(pictures), str(work / "run"), str(cache)]
     return round(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout), 1)

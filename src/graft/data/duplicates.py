@@ -31,6 +31,7 @@ _SPREADS: Final = 8.0
 _NORMAL_P90: Final = 1.2816  # 90th percentile of the standard normal distribution
 _FEWEST_FOR_SPREAD: Final = 64  # pictures: below this the copies themselves would set the spread
 _SAMPLED_PAIRS: Final = 100_000
+_SAMPLED_PICTURES: Final = 10_000  # among them
 
 _LARGE: Final = 32  # pictures in a component that may be as sparse as it likes
 _DENSE: Final = 0.2  # share of a large component's pairs that must match
@@ -93,6 +94,7 @@ def _threshold(prints: NDArray[np.int8]) -> float:
     Pairs are sampled at fixed distances in that order, which is as good as drawing them and needs no generator.
     The spread is read off the 90th percentile, so up to a tenth of all pairs may be copies before it grows.
     """
+    prints = prints[:_SAMPLED_PICTURES]  # the first by digest are as good as any
     n = len(prints)
     if n < _FEWEST_FOR_SPREAD:
         return _FLOOR

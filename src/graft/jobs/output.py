@@ -26,14 +26,12 @@ def new_folder(out: Path, *, source: Path, force: bool) -> Iterator[Path]:
     target, origin = out.absolute(), source.absolute()
     if origin.is_dir() and (target == origin or origin.resolve() in target.resolve().parents):
         raise UsageError(f"--out {shown(out)} lies inside the pictures' own folder; choose a folder beside it")
-    if target.exists() and not force:
-        raise UsageError(f"{shown(out)} exists already; choose another --out, or --force to replace it")
-    if target.exists() and not (target / MANIFEST).is_file() and not _is_empty_folder(target):
-        raise UsageError(f"--force replaces only what graft made, and {shown(out)} is no model; choose another --out")
+    _refuse_to_replace(target, out, force=force)
     partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target):
+        with _lock(target, out):
+            _refuse_to_replace(target, out, force=force)  # another run may have finished since
             shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
             partial.mkdir()
             try:
@@ -45,6 +43,14 @@ def new_folder(out: Path, *, source: Path, force: bool) -> Iterator[Path]:
         raise GraftError(
             f"{shown(out)} cannot be written: {error.strerror or error}; free some space or choose another --out"
         ) from error
+
+
+def _refuse_to_replace(target: Path, out: Path, *, force: bool) -> None:
+    """Raises UsageError for an output that exists, unless it is empty or a model and `force` is given."""
+    if target.exists() and not force:
+        raise UsageError(f"{shown(out)} exists already; choose another --out, or --force to replace it")
+    if target.exists() and not (target / MANIFEST).is_file() and not _is_empty_folder(target):
+        raise UsageError(f"--force replaces only what graft made, and {shown(out)} is no model; choose another --out")
 
 
 def _is_empty_folder(path: Path) -> bool:
@@ -62,8 +68,11 @@ def _replace(partial: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Hold the lock of an output folder; the system frees it when the process ends, however it ends."""
+def _lock(target: Path, out: Path) -> Iterator[None]:
+    """Hold the lock of the output folder `target`, which the user calls `out`.
+
+    The system frees it when the process ends, however it ends.
+    """
     if os.name != "posix":
         yield
         return
@@ -72,7 +81,7 @@ def _lock(target: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another run is writing {shown(target)}; wait for it, or choose another --out") from None
+            raise UsageError(f"another run is writing {shown(out)}; wait for it, or choose another --out") from None
         try:
             yield
         finally:

@@ -252,8 +252,7 @@ def _class_weights(labels: NDArray[np.int64], num_classes: int, settings: TrainS
 
 def _probabilities(rows: Rows, probe: Probe) -> NDArray[np.float32]:
     """(N, D) features → (N, K) probabilities."""
-    parts = [softmax(x @ probe.weight.T + probe.bias) for _, x in rows.chunks(len(probe.bias))]
-    return np.concatenate(parts)
+    return np.concatenate(list(rows.each(lambda _, x: softmax(x @ probe.weight.T + probe.bias), len(probe.bias))))
 
 
 def _learnt(
@@ -314,6 +313,7 @@ def _data(learnt: Learnt, found: Audit, folder: Path) -> dict[str, Any]:
     return {
         "source": folder.name,
         "pictures": len(parts),
+        "computed": learnt.features.computed,
         "set_aside": len(learnt.collection.problems),
         "near_duplicate_groups": int((np.bincount(learnt.groups) > 1).sum()),
         "counts": counts,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,6 +26,9 @@ def build(source: Source) -> Adapted:
     finite, or (timm's download) cannot be had.
     """
     if source.file is None:
+        hub = logging.getLogger("huggingface_hub")
+        level = hub.level
+        hub.setLevel(logging.ERROR)  # its retries; what matters is in the error
         try:
             return adapt(source.timm_name, pretrained=True)
         except (OSError, RuntimeError) as error:  # hub errors derive from either, by their cause
@@ -31,8 +37,10 @@ def build(source: Source) -> Adapted:
                 f"weights of {source.network} could not be downloaded ({first[:120]}); give --weights FILE, or use a "
                 "network that comes with graft, such as efficientnet-lite0"
             ) from error
+        finally:
+            hub.setLevel(level)
     tensors = read_weights(source.file)
-    adapted = adapt(source.timm_name, num_classes=_num_classes(tensors))
+    adapted = adapt(source.timm_name, num_classes=_num_classes(tensors, source.timm_name))
     if source.by_position:
         tensors = dict(zip(adapted.published.values(), tensors.values(), strict=True))
     load_weights(adapted, tensors, name=str(source.file))
@@ -49,7 +57,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             tensors = load_file(file)
         else:
-            tensors = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # its notice of an unusual pickle; what matters is refused below
+                tensors = torch.load(file, map_location="cpu", weights_only=True)
             for wrapper in ("state_dict", "model_state_dict", "model"):
                 if isinstance(tensors, Mapping) and isinstance(tensors.get(wrapper), Mapping):
                     tensors = tensors[wrapper]
@@ -58,7 +68,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
             f"{shown(file)} is not a file of weights ({type(error).__name__}); give a .safetensors file, or a .pt file "
             "that holds a state dict of tensors and nothing else"
         ) from error
-    if not isinstance(tensors, Mapping) or not all(isinstance(t, Tensor) for t in tensors.values()) or not tensors:
+    if (
+        not isinstance(tensors, Mapping)
+        or not tensors
+        or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items())
+    ):
         raise BadModel(f"{shown(file)} holds no state dict of tensors; save one with safetensors.torch.save_file")
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
@@ -97,7 +111,13 @@ def load_weights(adapted: Adapted, tensors: Mapping[str, Tensor], *, name: str) 
     )  # fmt: skip
 
 
-def _num_classes(tensors: Mapping[str, Tensor]) -> int:
-    """The length of the last bias or the rows of the last matrix: how many classes the weights were trained for."""
-    last = list(tensors.values())[-1]
-    return last.shape[0] if last.ndim else 1000
+def _num_classes(tensors: Mapping[str, Tensor], timm_name: str) -> int:
+    """How many classes the weights were trained for: the rows of the layer that timm calls the classifier.
+
+    1,000 where there is no such tensor, and for names that timm does not know; what is wrong is said further on.
+    """
+    if not timm.is_model(timm_name):
+        return 1000
+    layer = timm.get_pretrained_cfg_value(timm_name, "classifier")
+    weight = tensors.get(f"{layer}.weight")
+    return weight.shape[0] if weight is not None and weight.ndim else 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,16 +20,22 @@ def cores() -> int:
 
 
 def ordered_map(
-    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int = 8
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    threads: int | None = None,
+    ahead: int = 8,
+    pool: ThreadPoolExecutor | None = None,
 ) -> Iterator[Result]:
     """`map(work, items)` in threads: results in order, at most `ahead` items a thread in flight.
 
     work should release the interpreter lock (decoding and ONNX Runtime do). The first exception of `work` is raised
-    here once what is in flight has ended; closing the iterator early leaves no thread behind.
+    here once what is in flight has ended; closing the iterator early leaves no thread behind. pool: threads to use
+    instead of new ones, where many short maps follow each other.
     """
     threads = threads or cores()
     items = iter(items)
-    with ThreadPoolExecutor(threads, thread_name_prefix="graft") as pool:
+    with contextlib.nullcontext(pool) if pool else ThreadPoolExecutor(threads, thread_name_prefix="graft") as pool:
         flying: deque[Future[Result]] = deque(pool.submit(work, item) for item in islice(items, threads * ahead))
         try:
             while flying:

@@ -12,18 +12,24 @@ eigenbasis of the features' covariance, of which every fold's Hessian is nearly 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from graft.runtime.stream import cores, ordered_map
+
+Result = TypeVar("Result")
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Read = Callable[[slice], Floats]  # rows of the feature matrix → (k, D) float32
 
 _MEMORY: Final = 10  # pairs that L-BFGS keeps
-_CHUNK_BYTES: Final = 16 * 1024**2  # of features or of scores in memory at a time, when streaming
+_CHUNK_ROWS: Final = 512  # rows that one thread takes at a time
+_CHUNK_BYTES: Final = 8 * 1024**2  # of features or of scores in such a chunk, at the most
+_BLOCK_ROWS: Final = 320  # rows of a square matrix that one thread multiplies
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,17 @@ class Rows:
     width: int
     read: Read
 
-    def chunks(self, columns: int) -> Iterator[tuple[slice, Floats]]:
-        """Slices and their rows, small enough that rows and (rows, columns) scores stay within bounds."""
-        step = max(64, _CHUNK_BYTES // (4 * max(self.width, columns)))
-        for start in range(0, self.count, step):
-            part = slice(start, min(start + step, self.count))
-            yield part, self.read(part)
+    def each(
+        self, work: Callable[[slice, Floats], Result], columns: int, *, pool: ThreadPoolExecutor | None = None
+    ) -> Iterator[Result]:
+        """`work` on every slice and its rows, in threads, the results in order.
+
+        columns: of what `work` makes of a row, so that slices stay small. How the rows are cut depends on their number
+        and width alone: sums over the results have the same bits on any number of cores.
+        """
+        step = min(_CHUNK_ROWS, max(64, _CHUNK_BYTES // (4 * max(self.width, columns))))
+        parts = [slice(start, min(start + step, self.count)) for start in range(0, self.count, step)]
+        return ordered_map(lambda part: work(part, self.read(part)), parts, ahead=2, pool=pool)
 
 
 @dataclass(frozen=True)
@@ -68,10 +79,14 @@ def moments(rows: Rows) -> Moments:
     """Mean, standard deviation and eigenbasis of a feature matrix, in one pass over it."""
     total, gram = np.zeros(rows.width), np.zeros((rows.width, rows.width))
     origin = rows.read(slice(0, min(rows.count, 256))).mean(axis=0, keepdims=True)  # near the mean: no cancellation
-    for _, x in rows.chunks(rows.width):
+
+    def sums(_part: slice, x: Floats) -> tuple[Doubles, Floats]:
         x = x - origin
-        total += x.sum(axis=0, dtype=np.float64)
-        gram += x.T @ x
+        return x.sum(axis=0, dtype=np.float64), x.T @ x
+
+    for one_total, one_gram in rows.each(sums, rows.width):
+        total += one_total
+        gram += one_gram
     shift = total / rows.count
     covariance = gram / rows.count - np.outer(shift, shift)
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
@@ -116,19 +131,22 @@ def fit(
         bias = at[:, width].reshape(-1) - shape.mean @ weights  # (B·K,): features stay as they are on the disk
         loss, slope = np.zeros(folds), np.zeros((width, folds * num_classes), np.float32)
         ahead = np.zeros((folds, num_classes), np.float64)
-        for part, x in rows.chunks(folds * num_classes):
+
+        def sums(part: slice, x: Floats) -> tuple[Doubles, Floats, Doubles]:
             scores = (x @ weights + bias).reshape(-1, folds, num_classes)  # (n, B, K)
-            here = sample_weight[:, part].T  # (n, B)
-            loss += _cross_entropy_in_place(scores, labels[part], here)  # scores become ∂loss/∂scores
-            slope += x.T @ scores.reshape(len(x), -1)
-            ahead += scores.sum(axis=0, dtype=np.float64)
+            losses = _cross_entropy_in_place(
+                scores, labels[part], sample_weight[:, part].T
+            )  # scores: now ∂loss/∂scores
+            return losses, x.T @ scores.reshape(len(x), -1), scores.sum(axis=0, dtype=np.float64)
+
+        for one_loss, one_slope, one_ahead in rows.each(sums, folds * num_classes, pool=pool):
+            loss += one_loss
+            slope += one_slope
+            ahead += one_ahead
+        centred = slope - np.outer(shape.mean, ahead.astype(np.float32))  # (D, B·K)
+        by_fold = (centred / shape.scale[:, None]).reshape(width, folds, num_classes).transpose(1, 0, 2)
         gradient = np.empty_like(at)
-        slope = slope.reshape(width, folds, num_classes).transpose(1, 0, 2) - shape.mean[:, None] * ahead[
-            :, None
-        ].astype(np.float32)
-        gradient[:, :width] = (
-            slope / shape.scale[:, None] / total[:, None, None].astype(np.float32) + penalty * at[:, :width]
-        )
+        gradient[:, :width] = by_fold / total[:, None, None].astype(np.float32) + penalty * at[:, :width]
         gradient[:, width] = ahead / total[:, None]
         loss = loss / total + 0.5 * penalty[:, 0, 0] * np.square(at[:, :width]).sum(axis=(1, 2), dtype=np.float64)
         return loss, gradient
@@ -139,11 +157,14 @@ def fit(
 
     def precondition(gradient: Floats) -> Floats:
         columns = gradient[:, :width].transpose(1, 0, 2).reshape(width, -1)  # (D, B·K): one product for all folds
-        turned = (shape.basis.T @ columns).reshape(width, folds, num_classes) * stretch.transpose(1, 0, 2)
-        back = (shape.basis @ turned.reshape(width, -1)).reshape(width, folds, num_classes).transpose(1, 0, 2)
+        turned = _product(shape.basis.T, columns, pool).reshape(width, folds, num_classes) * stretch.transpose(1, 0, 2)
+        back = (
+            _product(shape.basis, turned.reshape(width, -1), pool).reshape(width, folds, num_classes).transpose(1, 0, 2)
+        )
         return np.concatenate([back, gradient[:, width:] / curvature], axis=1)
 
-    best = _lbfgs(objective, parameters, precondition, tolerance=tolerance, max_iterations=max_iterations)
+    with ThreadPoolExecutor(cores(), thread_name_prefix="graft") as pool:
+        best = _lbfgs(objective, parameters, precondition, tolerance=tolerance, max_iterations=max_iterations)
     return Fits(best[:, :width].copy(), best[:, width].copy())
 
 
@@ -153,10 +174,20 @@ def scores(rows: Rows, fits: Fits, shape: Moments, fold: NDArray[np.int64]) -> F
     weights = (fits.weights / shape.scale[:, None]).transpose(1, 0, 2).reshape(width, -1)
     bias = fits.bias.reshape(-1) - shape.mean @ weights
     out = np.empty((rows.count, classes), np.float32)
-    for part, x in rows.chunks(folds * classes):
+
+    def own(part: slice, x: Floats) -> None:
         every = (x @ weights + bias).reshape(-1, folds, classes)
         out[part] = every[np.arange(len(x)), fold[part]]
+
+    for _ in rows.each(own, folds * classes):
+        pass
     return out
+
+
+def _product(matrix: Floats, columns: Floats, pool: ThreadPoolExecutor) -> Floats:
+    """(D, D) @ (D, M), the rows shared out to threads."""
+    blocks = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(matrix), _BLOCK_ROWS)]
+    return np.concatenate(list(ordered_map(lambda block: matrix[block] @ columns, blocks, pool=pool)))
 
 
 def _cross_entropy_in_place(scores: Floats, labels: NDArray[np.int64], weight: Floats) -> Doubles:

@@ -1,0 +1,114 @@
+"""The trunk in the cache: exported once, opened without torch, mended when damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+from safetensors.torch import load_file, save_file
+
+from graft.errors import GraftError
+from graft.models.weights import Source, find_source
+from graft.runtime.onnx import OnnxRunner
+from graft.transfer.trunk import Trunk, open_trunk
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """A tiny network of timm with random weights, from a file."""
+    file = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=5).state_dict(), file)
+    return find_source("timm:test_resnet", file)
+
+
+@pytest.fixture(scope="module")
+def cache(small: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trunks")
+    open_trunk(small, folder)
+    return folder
+
+
+def test_what_the_trunk_of_lite0_is(session_cache: Path) -> None:
+    source = find_source("efficientnet-lite0")
+    trunk = open_trunk(source, session_cache)
+    assert (trunk.width, trunk.size, trunk.head, trunk.timm_name) == (1280, 224, "classifier", "tf_efficientnet_lite0")
+    assert trunk.stages == ("stem", *(f"blocks.{i}" for i in range(7)), "conv_head")
+    assert OnnxRunner(trunk.graph)(np.zeros((3, 224, 224, 3), np.uint8)).shape == (3, 1280)
+    assert set(load_file(trunk.weights)) == set(timm.create_model("tf_efficientnet_lite0").state_dict())
+    assert not list((session_cache / "trunks").glob("*.tmp"))
+
+
+def test_opening_it_again_imports_no_torch_and_exports_nothing(session_cache: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from graft.models.weights import find_source
+from graft.transfer.trunk import open_trunk, runner
+source = find_source("efficientnet-lite0")
+trunk = open_trunk(source, Path({str(session_cache)!r}), progress=lambda *_: print("exported"))
+runner(trunk, source, "cpu")
+print(sorted({{"torch", "timm", "onnx"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_same_source_gives_the_same_trunk_and_other_weights_another(small: Source, cache: Path) -> None:
+    assert open_trunk(small, cache) == open_trunk(small, cache)
+    trunk = open_trunk(small, cache)
+    assert (trunk.head, trunk.network) == ("fc", "timm:test_resnet")
+    assert trunk.folder.name == trunk.key
+
+
+def damage(trunk: Trunk, how: str) -> None:
+    record = trunk.folder / "trunk.json"
+    if how == "graph":
+        trunk.graph.write_bytes(trunk.graph.read_bytes()[:-1] + b"\0")
+    elif how == "weights gone":
+        trunk.weights.unlink()
+    elif how == "record of no mean":
+        fields = json.loads(record.read_text())
+        del fields["mean"]
+        record.write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize("how", ["graph", "weights gone", "record of no mean"])
+def test_a_damaged_entry_is_made_anew(small: Source, cache: Path, how: str) -> None:
+    trunk = open_trunk(small, cache)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, trunk.size, trunk.size, 3), dtype=np.uint8)
+    expected, digest = OnnxRunner(trunk.graph)(pixels), hashlib.sha256(trunk.weights.read_bytes()).hexdigest()
+    damage(trunk, how)
+    said: list[int] = []
+    assert open_trunk(small, cache, progress=lambda _what, done, _total: said.append(done)) == trunk
+    assert said == [0, 1]
+    np.testing.assert_array_equal(OnnxRunner(trunk.graph)(pixels), expected)
+    assert hashlib.sha256(trunk.weights.read_bytes()).hexdigest() == digest
+
+
+def _open(source: Source, folder: Path) -> None:
+    open_trunk(source, folder)
+
+
+def test_two_processes_may_export_at_once(small: Source, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    both = [context.Process(target=_open, args=(small, tmp_path)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+        assert process.exitcode == 0
+    assert [path.name for path in (tmp_path / "trunks").iterdir()] == [open_trunk(small, tmp_path).key]
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(small: Source, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(GraftError, match=r"the cache cannot be written: .*; free some space or give") as caught:
+        open_trunk(small, tmp_path / "cache")
+    assert "\n" not in str(caught.value)
