@@ -82,20 +82,20 @@ _HEADINGS: Final = ("layer", "kind", "output", "window", "KB", "params", "MACs",
 
 def as_text(analysis: Analysis, *, batch: int = 1) -> str:
     """The table as a terminal shows it, its totals, and the memory that `batch` pictures need."""
-    rows = [_HEADINGS, *(cells(layer) for layer in analysis.layers)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADINGS))]
-    left = 4  # names and shapes stand left, numbers right
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "─" * max(len(line) for line in lines))
+    lines = aligned([_HEADINGS, *(cells(layer) for layer in analysis.layers)], left=4)
     return "\n".join(
         [f"{analysis.network}, input {by(analysis.input_shape)}", "", *lines, "", *summary(analysis, batch)]
     )
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """A table as lines of text, its first row ruled off as the head; `left` columns stand left, the others right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        columns = enumerate(zip(row, widths, strict=True))
+        lines.append("  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in columns).rstrip())
+    return [lines[0], "─" * max(len(line) for line in lines), *lines[1:]]
 
 
 def summary(analysis: Analysis, batch: int) -> list[str]:
