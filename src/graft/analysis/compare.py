@@ -29,6 +29,9 @@ _STYLE: Final = (
 )
 
 
+_Area = tuple[float, float, float, float]  # left, top, right, bottom
+
+
 @dataclass(frozen=True)
 class Compared:
     """One network of a comparison. macs for one picture; memory_bytes to infer one; accuracy in percent, if known."""
@@ -123,14 +126,15 @@ def compare_svg(rows: Sequence[Compared]) -> str:
         (row, scale.x(row.macs), scale.y(accuracy), max(3.0, _LARGEST * math.sqrt(row.parameters / most)))
         for row, accuracy in known
     ]
-    taken = [(x - r, y - r, x + r, y + r) for _, x, y, r in circles if r < 14]
+    taken: list[_Area] = []
     marks: list[str] = []
     names: list[str] = []
     for row, x, y, r in sorted(circles, key=lambda circle: -circle[3]):
         tip = f"{row.network}: {row.accuracy:g} %, {amount(row.macs)}MACs, {amount(row.parameters)}parameters"
         circle = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="#56b4e9" fill-opacity=".45" stroke="#0072b2"/>'
         marks.append(f'<g class="network"><title>{escape(tip)}</title>{circle}</g>')
-        names.append(_name(row.network, x, y, r, taken))
+        others = [(u - s, v - s, u + s, v + s) for other, u, v, s in circles if other is not row]
+        names.append(_name(row.network, x, y, r, [*taken, *others], taken))
     left, top, _, bottom = _FRAME
     content = [
         svg.text(left, 34, "Accuracy against multiply-adds", style="title"),
@@ -191,19 +195,19 @@ def _short(macs: int) -> str:
     return f"{macs // size} {unit}".strip()
 
 
-def _name(name: str, x: float, y: float, r: float, taken: list[tuple[float, float, float, float]]) -> str:
-    """A circle's name where it covers no other name: inside, or beside, above or below."""
-    wide = svg.width_of(name)
+def _name(name: str, x: float, y: float, r: float, avoid: Sequence[_Area], named: list[_Area]) -> str:
+    """A circle's name where it covers nothing, if there is such a place; its area joins `named`."""
+    wide = svg.width_of(name) * 1.08  # names are bold
     inside = [(x - wide / 2, y + 4)] if wide < 1.8 * r else []
     beside = [(x + r + 4, y + 4), (x - r - 4 - wide, y + 4), (x - wide / 2, y - r - 5), (x - wide / 2, y + r + 14)]
     further = [(x + r + 4, y + 4 + 14 * i) for i in (-1, 1, -2, 2, -3, 3)]
-    for left, base in (*inside, *beside, *further):
-        area = (left, base - 11, left + wide, base + 3)
-        if area[0] >= _FRAME[0] and area[2] <= _WIDTH and not any(_overlap(area, other) for other in taken):
-            break
-    taken.append(area)
+    places = [(left, base, (left, base - 11, left + wide, base + 3)) for left, base in (*inside, *beside, *further)]
+    within = [place for place in places if place[2][0] >= _FRAME[0] and place[2][2] <= _FRAME[2]] or places
+    free = [place for place in within if not any(_overlap(place[2], other) for other in avoid)]
+    left, base, area = (free or within)[0]
+    named.append(area)
     return svg.text(left, base, name, style="name")
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def _overlap(a: _Area, b: _Area) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

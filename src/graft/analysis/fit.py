@@ -77,7 +77,7 @@ def _sentences(table: Sequence[StageFit], side: int, own: float, scale: float) -
     maps = [stage for stage in table if len(stage.output_shape) == 3 and math.prod(stage.output_shape[1:]) > 1]
     if scale > _BLURRED:
         blind = [stage.stage for stage in maps if stage.own_field < 3]
-        see = f"; {', '.join(blind)} see less than 3 of its own pixels and can find nothing there" if blind else ""
+        see = f"; {', '.join(blind)} see less than 3 of its own pixels, too few for a pattern" if blind else ""
         found.append(
             f"the median picture's shorter side is {own:g} pixels and is enlarged {scale:.1f} times to {side}{see}: "
             f"use a network with an input near {own:g}, or larger pictures"

@@ -50,14 +50,13 @@ def lay_out(analysis: Analysis) -> Layout:
     _reserve(PICTURE, readers, analysis, lanes, skips, taken)
     for i, layer in enumerate(analysis.layers):
         ends = {s: _channel(s, i, readers, lanes, skips) for s in layer.inputs}
+        end = max(i, readers[i][0] - 1) if i in readers else i  # its output stays in its lane up to there
         arriving = sorted(lane for lane in ends.values() if lane is not None)
-        if arriving and taken.is_free(arriving[0], i, i):
-            lanes[i] = arriving[0]
-        else:
-            lanes[i] = taken.first_free(min((*layer.inputs, i - 1)) + 1, i)
+        free = [lane for lane in arriving if taken.is_free(lane, i, end)]
+        opens = min((s for s, lane in ends.items() if lane is None), default=i - 1)  # where a branch leaves its trunk
+        lanes[i] = free[0] if free else taken.first_free(opens + 1, end)
         edges += [Edge(s, i, lane if lane is not None else lanes[i]) for s, lane in ends.items()]
-        first = min((s for s, lane in ends.items() if lane is None), default=i - 1)
-        taken.take(lanes[i], first + 1, i)
+        taken.take(lanes[i], opens + 1, i)
         _reserve(i, readers, analysis, lanes, skips, taken)
     return Layout(tuple(lanes[i] for i in range(len(analysis.layers))), tuple(edges))
 

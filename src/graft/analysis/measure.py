@@ -53,7 +53,7 @@ def measure(
 ) -> Measured:
     """Time a network in eval mode on noise, on the CPU, in float32 as PyTorch runs it.
 
-    module: with real weights; its modes are given back and its hooks removed. analysis: that of the module, for input and
+    module: with real weights; its modes are given back and its hooks removed. analysis: of the module, for input and
     MACs. names: submodules to time apart, its children when empty. After two runs to warm up, medians of `repeats`.
     Raises UsageError for a stage that the module does not have, ValueError for a batch or repeats below 1.
     """

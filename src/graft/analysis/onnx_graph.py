@@ -173,6 +173,7 @@ class _Walk:
                 f"{shown(self.name)}: the shape after node {shown(node.name)!r} is not known; add --input C,H,W"
             )
         weighted = any(source.weighted for source in sources)
+        self._check_channels(node, inside)
         field, grid = self._field(node, sources, inside, outside)
         feeds = tuple(dict.fromkeys(row for source in sources for row in source.rows))
         if node.op_type in _NO_ROW:
@@ -214,6 +215,16 @@ class _Walk:
             **window,
         )
         return layer, weights
+
+    def _check_channels(self, node: onnx.NodeProto, inside: Shape) -> None:
+        """What ONNX's inference leaves unchecked. Raises UsageError."""
+        if node.op_type == "Conv" and (weight := self.shapes.get(node.input[1])):
+            takes = weight[1] * _attribute(node, "group", 1)
+            if takes != inside[1]:
+                raise UsageError(
+                    f"{shown(self.name)}: node {shown(node.name)!r} takes {takes} channels, got {inside[1]}; "
+                    "change --input"
+                )
 
     def _is_weight(self, name: str) -> bool:
         tensor = self.constants.get(name)

@@ -53,7 +53,7 @@ KINDS: Final = {
 # Without multiply-adds of the counted sort, although neither pointwise nor a view by PyTorch's own tags.
 _FREE_NAMES: Final = """
     native_batch_norm _native_batch_norm_legit_no_training native_layer_norm native_group_norm norm linalg_vector_norm
-    _softmax _safe_softmax _log_softmax cumsum glu native_dropout bernoulli
+    _softmax _safe_softmax _log_softmax cumsum glu hardswish native_dropout bernoulli
     max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d
     avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d
     upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa

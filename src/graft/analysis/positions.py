@@ -283,7 +283,7 @@ def _averaged(arguments: Sequence[Any], placed: Placed, output: Tensor) -> Place
 
 _SAME_NAMES: Final = """
     native_batch_norm _native_batch_norm_legit_no_training clone _to_copy contiguous alias detach lift_fresh cat copy
-    _prelu_kernel native_dropout bernoulli
+    _prelu_kernel hardswish native_dropout bernoulli
 """
 _SAME: Final = frozenset(_SAME_NAMES.split())
 _AXIS_RULES: Final[dict[str, _Rule]] = {

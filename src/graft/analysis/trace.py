@@ -53,9 +53,10 @@ def analyze_module(module: nn.Module, input_shape: Shape = (3, 224, 224), *, nam
     image = torch.empty(1, *input_shape, device="meta")
     recorder.origins[id(image)] = _Origin((PICTURE,), frozenset(), picture(image.shape))
     recorder.alive.append(image)
-    with _eval_mode(module), _hooks(module, recorder), _no_fused_attention(), torch.no_grad(), recorder:
+    with _eval_mode(module), _standing_in(module, recorder), _hooks(module, recorder), _no_fused_attention():
         try:
-            torch.func.functional_call(module, dict(recorder.standins), (image,))
+            with torch.no_grad(), recorder:
+                module(image)
         except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
             size = "×".join(str(side) for side in input_shape)
             reason = shown(str(error).strip().split("\n")[0])
@@ -143,16 +144,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.origins: dict[int, _Origin] = {}
         self.bases: dict[int, Tensor] = {}  # of views, by the view's id
         self.alive: list[object] = []  # so that no id is given twice
-        self.standins: dict[str, Tensor] = {}
         self.unclaimed: dict[str, int] = {}
         self._names: Counter[str] = Counter()
-        self._strays: dict[int, Tensor] = {}
+        self._standins: dict[int, Tensor] = {}  # by the id of the tensor with data
         for path, parameter in module.named_parameters():
-            self.standins[path] = self._standin(parameter)
             self.unclaimed[path] = parameter.numel()
-            self.origins[id(self.standins[path])] = _Origin((), frozenset([path]), None)
-        for path, buffer in module.named_buffers():
-            self.standins[path] = self._standin(buffer)
+            self.origins[id(self.standin(parameter))] = _Origin((), frozenset([path]), None)
 
     def __torch_dispatch__(
         self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -166,19 +163,17 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._note(func, args, output)
         return output
 
-    def _standin(self, tensor: Tensor) -> Tensor:
-        standin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-        self.alive.append(standin)
-        return standin
+    def standin(self, tensor: Tensor) -> Tensor:
+        """A tensor of the same shape without data, always the same one."""
+        if id(tensor) not in self._standins:
+            empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+            self._standins[id(tensor)] = empty
+            self.alive.extend((tensor, empty))
+        return self._standins[id(tensor)]
 
     def _on_meta(self, value: Any) -> Any:
-        """A tensor with data that meets one without is replaced, always by the same stand-in."""
-        if not isinstance(value, Tensor) or value.is_meta:
-            return value
-        if id(value) not in self._strays:
-            self.alive.append(value)
-            self._strays[id(value)] = self._standin(value)
-        return self._strays[id(value)]
+        """A tensor with data that meets one without is replaced."""
+        return self.standin(value) if isinstance(value, Tensor) and not value.is_meta else value
 
     def enter(self, path: str, module: nn.Module) -> None:
         self.frames.append(_Frame(path, module))
@@ -335,6 +330,22 @@ def _eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in before:
             part.training = training
+
+
+@contextmanager
+def _standing_in(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
+    """Put tensors without data where the parameters and buffers are, and these back afterwards."""
+    before: list[tuple[dict[str, Any], str, Tensor]] = []
+    for part in module.modules():
+        for tensors in (part._parameters, part._buffers):
+            before += [(tensors, name, tensor) for name, tensor in tensors.items() if tensor is not None]
+    try:
+        for tensors, name, tensor in before:
+            tensors[name] = recorder.standin(tensor)
+        yield
+    finally:
+        for tensors, name, tensor in before:
+            tensors[name] = tensor
 
 
 @contextmanager
