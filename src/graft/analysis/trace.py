@@ -337,8 +337,8 @@ def _standing_in(module: nn.Module, recorder: _Recorder) -> Iterator[None]:
     """Put tensors without data where the parameters and buffers are, and these back afterwards."""
     before: list[tuple[dict[str, Any], str, Tensor]] = []
     for part in module.modules():
-        for tensors in (part._parameters, part._buffers):
-            before += [(tensors, name, tensor) for name, tensor in tensors.items() if tensor is not None]
+        owned: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+        before += [(tensors, name, t) for tensors in owned for name, t in tensors.items() if t is not None]
     try:
         for tensors, name, tensor in before:
             tensors[name] = recorder.standin(tensor)
