@@ -1,0 +1,52 @@
+"""graft: from a folder of labelled pictures to a classifier you can trust, on the computer you have.
+
+>>> import graft
+>>> model = graft.train("photos", "my-model")
+>>> model.predict("new.jpg").label
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graft.errors import BadFolder, BadModel, BadPicture, GraftError, UsageError
+    from graft.evaluate.intervals import Interval
+    from graft.evaluate.metrics import Scores
+    from graft.evaluate.prediction import Prediction
+    from graft.jobs.audit import audit
+    from graft.jobs.model import Model, load
+    from graft.jobs.train import TrainSettings, train
+
+_HOMES = {
+    "BadFolder": "graft.errors",
+    "BadModel": "graft.errors",
+    "BadPicture": "graft.errors",
+    "GraftError": "graft.errors",
+    "Interval": "graft.evaluate.intervals",
+    "Model": "graft.jobs.model",
+    "Prediction": "graft.evaluate.prediction",
+    "Scores": "graft.evaluate.metrics",
+    "TrainSettings": "graft.jobs.train",
+    "UsageError": "graft.errors",
+    "audit": "graft.jobs.audit",
+    "load": "graft.jobs.model",
+    "train": "graft.jobs.train",
+}
+
+__all__ = [
+    "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores", "TrainSettings",
+    "UsageError", "audit", "load", "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import graft` alone costs milliseconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'graft' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,75 @@
+"""The command `graft`. Nothing heavy is imported before a command needs it: `--help` must answer at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from graft.cli import audit, demo, evaluate, info, predict, train
+from graft.errors import GraftError
+
+app = typer.Typer(
+    name="graft",
+    help="From a folder of labelled pictures to a classifier you can trust, on the computer you have.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"graft {version('graft')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _graft(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """From a folder of labelled pictures to a classifier you can trust, on the computer you have."""
+
+
+START, PICTURES, USE = "Start here", "Look at pictures", "Use a model"
+
+app.command("demo", rich_help_panel=START)(demo.demo)
+app.command("train", rich_help_panel=START)(train.train)
+app.command("audit", rich_help_panel=PICTURES)(audit.audit)
+app.command("info", rich_help_panel=USE)(info.info)
+app.command("predict", rich_help_panel=USE)(predict.predict)
+app.command("evaluate", rich_help_panel=USE)(evaluate.evaluate)
+
+
+def main() -> None:
+    """Run the command line; errors that the user can mend are one line on standard error."""
+    try:
+        status = app(standalone_mode=False)
+    except GraftError as error:
+        _say(str(error))
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        _say("stopped; nothing half-written was left, and what was computed is kept in the cache")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as `graft predict … | head` does
+        sys.stderr.close()
+        sys.exit(1)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        usage = getattr(error, "format_message", None)  # click's usage errors, whichever copy of click raised them
+        if usage is None:
+            raise
+        _say(" ".join(usage().split()))
+        sys.exit(getattr(error, "exit_code", 2))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say(message: str) -> None:
+    print(f"graft: {message}", file=sys.stderr)

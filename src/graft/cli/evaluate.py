@@ -1,0 +1,26 @@
+"""`graft evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.cli.options import CsvFile, DeviceName, Json
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    folder: Annotated[Path, typer.Argument(help="Labelled pictures: class folders, or a zip of them.")],
+    csv: CsvFile = None,
+    json: Json = False,
+    device: DeviceName = "auto",
+) -> None:
+    """Score a model on labelled pictures, with intervals."""
+    from graft.cli.show import progress_bar
+    from graft.jobs import evaluate as job
+
+    with progress_bar() as progress:
+        result = job.run(model, folder, csv=csv, device=device, progress=progress)
+    print(job.as_json(result) if json else job.as_text(result))

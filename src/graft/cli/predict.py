@@ -1,0 +1,29 @@
+"""`graft predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from graft.cli.options import DeviceName, Json
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    paths: Annotated[list[str], typer.Argument(help="Pictures, folders of pictures, or patterns such as 'new/*.jpg'.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name for each picture.")] = 1,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of text.")] = False,
+    device: DeviceName = "auto",
+) -> None:
+    """Say what is on pictures."""
+    import graft.jobs.predict as job
+    from graft.errors import UsageError
+
+    if json and csv:
+        raise UsageError("--json and --csv exclude each other; give one of them")
+    unreadable = job.run(model, paths, top=top, form="json" if json else "csv" if csv else "text", device=device)
+    if unreadable:
+        raise typer.Exit(1)

@@ -1,0 +1,74 @@
+"""A network as an ONNX graph that takes pixels: uint8 RGB in, the scaling to the network's range inside."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from graft.errors import BadModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PARITY: Final = 1e-4  # the largest difference allowed, relative to the largest output
+
+
+def pixels_first(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
+    """`module` behind its normalisation: (N, H, W, 3) uint8, 0–255 → what the module makes of (N, 3, H, W).
+
+    mean, std: per channel, in the 0–1 range.
+    """
+    import torch
+    from torch import Tensor, nn
+
+    class PixelsFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+            self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, 3, 1, 1)))
+            self.register_buffer("shift", -torch.tensor(mean).view(1, 3, 1, 1) / torch.tensor(std).view(1, 3, 1, 1))
+
+        def forward(self, pixels: Tensor) -> Tensor:
+            x = pixels.permute(0, 3, 1, 2).to(torch.float32)  # (N, 3, H, W)
+            return self.module(x * self.get_buffer("scale") + self.get_buffer("shift"))  # type: ignore[no-any-return]
+
+    return PixelsFirst().eval()
+
+
+def export_onnx(module: nn.Module, path: Path, *, size: int, output: str) -> None:
+    """Write a network that takes pixels as one ONNX file, and check it against PyTorch.
+
+    module: takes (N, size, size, 3) uint8 as input `pixels`, gives (N, D) float32 under the name `output`.
+    Raises BadModel when ONNX Runtime and PyTorch differ by more than PARITY.
+    """
+    import torch
+
+    from graft.runtime.onnx import OnnxRunner
+
+    # timm's helpers take another path while tracing: a batch of two keeps the batch axis free
+    example = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    chatter = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
+    levels = [log.level for log in chatter]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.inference_mode():
+        warnings.simplefilter("ignore")  # the exporter's notices to its own developers
+        for log in chatter:
+            log.setLevel(logging.ERROR)
+        try:
+            torch.onnx.export(
+                module, (example,), path, dynamo=True, external_data=False, verbose=False,
+                input_names=["pixels"], output_names=[output], dynamic_shapes=({0: torch.export.Dim("n")},),
+            )  # fmt: skip
+        finally:
+            for log, level in zip(chatter, levels, strict=True):
+                log.setLevel(level)
+    with torch.inference_mode():
+        expected = module(example).numpy()
+    difference = float(np.abs(OnnxRunner(path)(example.numpy()) - expected).max() / np.abs(expected).max())
+    if not difference <= PARITY:
+        raise BadModel(f"the exported network differs from PyTorch by {difference:.1e}, allowed is {PARITY:.0e}")

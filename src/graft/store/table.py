@@ -1,0 +1,163 @@
+"""The content-keyed store: rows of numbers, each under the digest of what it was computed from.
+
+A table is a folder of segments; a segment is one `.npy` file of (key, row) records, memory-mapped to read. It is
+written under another name, flushed to the disk and renamed, so that it is whole or not there: any number of runs may
+share a store, and any of them may be killed. Segments that have gone unread longest are removed when the store
+outgrows its bound; a run that has one open keeps reading it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graft.errors import GraftError, shown
+
+KEY_BYTES: Final = 16
+_STALE_SECONDS: Final = 3600.0  # a temporary file this old belongs to a run that was killed
+_DEFAULT_LIMIT: Final = 20 * 1024**3
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """One mapped file: `records` is a structured array with fields `key` and `row`."""
+
+    records: NDArray[np.void]
+    mapped: mmap.mmap
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of tables, bounded in bytes."""
+
+    folder: Path
+    limit: int = _DEFAULT_LIMIT
+
+    def table(self, name: str, row: np.dtype[np.generic]) -> Table:
+        """Open the table `name`, whose rows have the dtype `row` (such as `np.dtype(("<f2", (1280,)))`)."""
+        return Table(self.folder / name, row)
+
+    def trim(self) -> int:
+        """Remove the segments read longest ago until the store fits its bound; bytes removed.
+
+        Also removes what killed runs left half-written.
+        """
+        now = time.time()
+        for path in self.folder.glob("*/*.tmp"):
+            if (age := _stat(path)) and now - age.st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)
+        known = [(stat.st_mtime, stat.st_size, path) for path in self.folder.glob("*/*.npy") if (stat := _stat(path))]
+        excess = sum(size for _, size, _ in known) - self.limit
+        removed = 0
+        for _, size, path in sorted(known):
+            if removed >= excess:
+                break
+            path.unlink(missing_ok=True)
+            removed += size
+        return removed
+
+
+class Table:
+    """Rows of one kind. Not safe for several threads of one process; safe for several processes."""
+
+    def __init__(self, folder: Path, row: np.dtype[np.generic]) -> None:
+        self._folder = folder
+        self._record = np.dtype([("key", "u1", (KEY_BYTES,)), ("row", row)])
+        self._segments: list[_Segment] = []
+        self._where: dict[bytes, tuple[int, int]] = {}  # key → (segment, position)
+        for path in sorted(folder.glob("*.npy")):
+            self._open(path)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def locate(self, keys: list[bytes]) -> NDArray[np.int64]:
+        """Where rows stand: (len(keys), 2), for `gather`. Raises KeyError for a key that is not there."""
+        return np.array([self._where[key] for key in keys], dtype=np.int64).reshape(-1, 2)
+
+    def gather(self, places: NDArray[np.int64]) -> NDArray[np.generic]:
+        """The rows at `places` (n, 2), in that order: (n, *row shape).
+
+        Pages of the mapped files are given back after each call, so that memory does not grow with the table.
+        """
+        out = np.empty(len(places), self._record["row"])
+        for number in np.unique(places[:, 0]):
+            segment = self._segments[number]
+            chosen = places[:, 0] == number
+            out[chosen] = segment.records["row"][places[chosen, 1]]
+            segment.mapped.madvise(mmap.MADV_DONTNEED)
+        return out
+
+    def append(self, keys: list[bytes], rows: NDArray[np.generic]) -> None:
+        """Add rows (len(keys), *row shape); they are on the disk, whole, when this returns.
+
+        Raises GraftError when the disk is full or the folder cannot be written; nothing is left half-written then.
+        """
+        records = np.empty(len(keys), self._record)
+        records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+        records["row"] = rows
+        path = self._folder / f"{uuid.uuid4().hex}.npy"
+        partial = path.with_suffix(".tmp")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as stream:
+                np.lib.format.write_array(stream, records, allow_pickle=False)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.rename(path)
+        except OSError as error:
+            if partial.exists():
+                partial.unlink()
+            raise GraftError(
+                f"the cache cannot be written: {shown(partial.parent)}: {error.strerror}; free some space or give "
+                "another folder with --cache"
+            ) from error
+        self._open(path)
+
+    def _open(self, path: Path) -> None:
+        """Map one segment; a file that is not a whole segment of this kind is removed."""
+        try:
+            with path.open("rb") as stream:
+                np.lib.format.read_magic(stream)
+                (count,), _, dtype = np.lib.format.read_array_header_1_0(stream)
+                start = stream.tell()
+                whole = os.fstat(stream.fileno()).st_size == start + count * dtype.itemsize
+                if dtype != self._record or not whole or count == 0:
+                    raise ValueError("not a segment of this table")
+                mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            os.utime(path)  # read now: the last to be removed
+        except FileNotFoundError:  # another run has just removed it
+            return
+        except ValueError:
+            path.unlink(missing_ok=True)
+            return
+        records = np.frombuffer(mapped, self._record, count, start)
+        number = len(self._segments)
+        self._segments.append(_Segment(records, mapped))
+        for position, key in enumerate(_keys(records)):
+            self._where.setdefault(key, (number, position))
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _keys(records: NDArray[np.void]) -> Iterator[bytes]:
+    joined = records["key"].tobytes()
+    return (joined[i : i + KEY_BYTES] for i in range(0, len(joined), KEY_BYTES))
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:  # removed by another run
+        return None

@@ -1,0 +1,196 @@
+"""From pictures to features and facts: each picture decoded once, run once, and remembered by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graft.data.decode import decode, read_picture
+from graft.data.facts import FACTS, FACTS_VERSION, facts_of
+from graft.data.preprocess import Preprocess, fit_picture
+from graft.data.scan import Problem, Sample
+from graft.errors import BadPicture
+from graft.progress import Progress, silent
+from graft.runtime.stream import batched, cores, ordered_map
+from graft.store.table import KEY_BYTES, Store, Table
+from graft.transfer.logistic import Rows
+from graft.transfer.trunk import Run
+
+Known = Callable[[bytes], bool]
+
+_SAVE_EVERY: Final = 512  # pictures: what a killed run loses at the most
+_GPU_BATCH: Final = 64
+_IN_MEMORY: Final = 64 * 1024**2  # bytes of float32 features that are kept in memory rather than streamed
+_TIMED: Final = 32  # pictures that are timed when all features were already known
+
+
+@dataclass(frozen=True)
+class Features:
+    """What one pass over the pictures gave, for those that could be read.
+
+    samples: the readable ones, in order. keys: digest of each file's bytes. facts: (n,) records of FACTS.
+    problems: the files that were set aside. computed: how many went through the network in this pass.
+    limit: seconds that one decode and one forward pass of every picture take on this machine, with all cores busy.
+    """
+
+    samples: tuple[Sample, ...]
+    keys: tuple[bytes, ...]
+    facts: NDArray[np.void]
+    problems: tuple[Problem, ...]
+    computed: int
+    limit: float
+    width: int
+    table: Table
+
+    def key_array(self) -> NDArray[np.uint8]:
+        """The keys as an array (n, 16)."""
+        return np.frombuffer(b"".join(self.keys), np.uint8).reshape(-1, KEY_BYTES)
+
+    def rows(self, which: NDArray[np.int64]) -> Rows:
+        """The features of the samples `which`, (k, width) float32: in memory where they are few, else from the disk."""
+        places = self.table.locate([self.keys[i] for i in which])
+
+        def read(part: slice) -> NDArray[np.float32]:
+            return self.table.gather(places[part]).astype(np.float32)
+
+        if len(which) * self.width * 4 > _IN_MEMORY:
+            return Rows(len(which), self.width, read)
+        matrix = read(slice(None))
+        return Rows(len(which), self.width, lambda part: matrix[part])
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One picture after its turn. features and facts are None where the store had them; seconds of one core."""
+
+    sample: Sample
+    key: bytes = b""
+    problem: Problem | None = None
+    facts: NDArray[np.void] | None = None
+    pixels: NDArray[np.uint8] | None = None
+    features: NDArray[np.float32] | None = None
+    decode: float = 0.0
+    forward: float = 0.0
+
+
+def extract(
+    samples: Sequence[Sample],
+    run: Run,
+    preprocess: Preprocess,
+    store: Store,
+    *,
+    trunk_key: str,
+    width: int,
+    on_gpu: bool = False,
+    strict: bool = False,
+    progress: Progress = silent,
+) -> Features:
+    """Run every picture through the trunk that is not in the store yet.
+
+    run: pixels (N, size, size, 3) uint8 → (N, width). trunk_key: stands for the trunk's weights in the store's keys.
+    strict: stop at the first picture that cannot be read. Memory does not grow with the pictures, but for about 400
+    bytes each. Raises BadPicture where strict, GraftError when the store cannot be written.
+    """
+    features = store.table(f"features-{trunk_key}-{preprocess.geometry_digest()}", np.dtype(("<f2", (width,))))
+    facts = store.table(f"facts-{FACTS_VERSION}-{preprocess.size}", FACTS)
+    kept: list[Sample] = []
+    keys: list[bytes] = []
+    problems: list[Problem] = []
+    fresh: list[_Seen] = []
+    decode_seconds = forward_seconds = 0.0
+    computed = 0
+
+    def known(key: bytes) -> bool:
+        return key in features and key in facts
+
+    def save() -> None:
+        if fresh:
+            new_keys = [seen.key for seen in fresh]
+            features.append(
+                new_keys, np.stack([seen.features for seen in fresh if seen.features is not None]).astype("<f2")
+            )
+            facts.append(new_keys, np.stack([seen.facts for seen in fresh if seen.facts is not None]))
+            fresh.clear()
+
+    for number, seen in enumerate(_passed(samples, run, preprocess, known, on_gpu=on_gpu), 1):
+        if seen.problem is not None:
+            if strict:
+                raise BadPicture(seen.problem.reason)
+            problems.append(seen.problem)
+        else:
+            kept.append(seen.sample)
+            keys.append(seen.key)
+        if seen.features is not None:
+            fresh.append(seen)
+            computed += 1
+            decode_seconds += seen.decode
+            forward_seconds += seen.forward
+            if len(fresh) >= _SAVE_EVERY:
+                save()
+        progress("reading pictures and extracting features", number, len(samples))
+    save()
+    if computed < min(_TIMED, len(kept)):
+        timed = list(_passed(_spread(kept, _TIMED), run, preprocess, lambda _: False, on_gpu=on_gpu))
+        decode_seconds, forward_seconds = sum(s.decode for s in timed), sum(s.forward for s in timed)
+        measured = len(timed)
+    else:
+        measured = computed
+    lanes = cores()
+    limit = (decode_seconds / lanes + forward_seconds / (1 if on_gpu else lanes)) * len(kept) / max(measured, 1)
+    records = facts.gather(facts.locate(keys)) if keys else np.empty(0, FACTS)
+    return Features(
+        tuple(kept), tuple(keys), records.astype(FACTS, copy=False), tuple(problems), computed, limit, width, features
+    )
+
+
+def _passed(
+    samples: Sequence[Sample], run: Run, preprocess: Preprocess, known: Known, *, on_gpu: bool
+) -> Iterator[_Seen]:
+    """Each sample decoded and run, in order: on a CPU both in the same thread, on a GPU in batches after the decode."""
+
+    def load(sample: Sample) -> _Seen:
+        started = time.thread_time()
+        try:
+            data = read_picture(sample.path)
+            key = hashlib.sha256(data).digest()[:KEY_BYTES]
+            if known(key):
+                return _Seen(sample, key)
+            picture = decode(data, name=sample.path, shortest=preprocess.size)
+        except BadPicture as error:
+            return _Seen(sample, problem=Problem(sample.path, str(error)))
+        pixels = fit_picture(picture.image, preprocess)
+        return _Seen(sample, key, None, facts_of(picture), pixels, decode=time.thread_time() - started)
+
+    def load_and_run(sample: Sample) -> _Seen:
+        seen = load(sample)
+        if seen.pixels is None:
+            return seen
+        started = time.thread_time()
+        features = run(seen.pixels[None])[0]
+        return _Seen(sample, seen.key, None, seen.facts, None, features, seen.decode, time.thread_time() - started)
+
+    if not on_gpu:
+        yield from ordered_map(load_and_run, samples)
+        return
+    for batch in batched(ordered_map(load, samples, ahead=_GPU_BATCH), _GPU_BATCH):
+        waiting = [seen for seen in batch if seen.pixels is not None]
+        started = time.perf_counter()
+        outputs = iter(run(np.stack([s.pixels for s in waiting if s.pixels is not None])) if waiting else ())
+        each = (time.perf_counter() - started) / max(len(waiting), 1)
+        for seen in batch:
+            if seen.pixels is None:
+                yield seen
+            else:
+                yield _Seen(seen.sample, seen.key, None, seen.facts, None, next(outputs), seen.decode, each)
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """`count` samples, evenly spread over all."""
+    step = max(1, len(samples) // count)
+    return list(samples[::step][:count])

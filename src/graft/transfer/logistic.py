@@ -1,0 +1,228 @@
+"""Multinomial logistic regression on frozen features, many fits at once, streamed from disk where it must be.
+
+Cross-validation needs one fit for every fold and strength. The folds share the features, so they are solved side by
+side: one product of the feature matrix with the weights of all folds gives the scores of each, those of its held-out
+rows among them. Each fit is its own L-BFGS run [1]; what makes it short is the starting guess of the curvature, the
+eigenbasis of the features' covariance, of which every fold's Hessian is nearly a multiple [2].
+
+[1] Nocedal, Wright, Numerical Optimization, 2nd ed., 2006, algorithm 7.4.
+[2] Böhning, Multinomial logistic regression algorithm, Ann. Inst. Statist. Math. 44, 1992, eq. 2.7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Read = Callable[[slice], Floats]  # rows of the feature matrix → (k, D) float32
+
+_MEMORY: Final = 10  # pairs that L-BFGS keeps
+_CHUNK_BYTES: Final = 16 * 1024**2  # of features or of scores in memory at a time, when streaming
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A feature matrix (count, width) that is read in slices; `read` may keep it in memory or stream it from disk."""
+
+    count: int
+    width: int
+    read: Read
+
+    def chunks(self, columns: int) -> Iterator[tuple[slice, Floats]]:
+        """Slices and their rows, small enough that rows and (rows, columns) scores stay within bounds."""
+        step = max(64, _CHUNK_BYTES // (4 * max(self.width, columns)))
+        for start in range(0, self.count, step):
+            part = slice(start, min(start + step, self.count))
+            yield part, self.read(part)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What standardises the features, and the shape of their cloud.
+
+    mean, scale: (D,), scale = standard deviation, or 1 for a feature that never varies. basis (D, D), spread (D,):
+    eigenvectors, in columns, and eigenvalues of the standardised features' covariance.
+    """
+
+    mean: Floats
+    scale: Floats
+    basis: Floats
+    spread: Floats
+
+
+@dataclass(frozen=True)
+class Fits:
+    """One linear classifier for each fold: weights (B, D, K), bias (B, K), on standardised features."""
+
+    weights: Floats
+    bias: Floats
+
+
+def moments(rows: Rows) -> Moments:
+    """Mean, standard deviation and eigenbasis of a feature matrix, in one pass over it."""
+    total, gram = np.zeros(rows.width), np.zeros((rows.width, rows.width))
+    origin = rows.read(slice(0, min(rows.count, 256))).mean(axis=0, keepdims=True)  # near the mean: no cancellation
+    for _, x in rows.chunks(rows.width):
+        x = x - origin
+        total += x.sum(axis=0, dtype=np.float64)
+        gram += x.T @ x
+    shift = total / rows.count
+    covariance = gram / rows.count - np.outer(shift, shift)
+    deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
+    scale = np.where(deviation > 1e-6 * (1 + np.abs(shift + origin[0])), deviation, 1.0)
+    spread, basis = np.linalg.eigh((covariance / np.outer(scale, scale)).astype(np.float32))
+    return Moments(
+        (shift + origin[0]).astype(np.float32),
+        scale.astype(np.float32),
+        basis,
+        np.maximum(spread, 0).astype(np.float32),
+    )
+
+
+def fit(
+    rows: Rows,
+    labels: NDArray[np.int64],
+    sample_weight: Floats,
+    shape: Moments,
+    *,
+    num_classes: int,
+    strength: float,
+    start: Fits | None = None,
+    tolerance: float = 1e-3,
+    max_iterations: int = 100,
+) -> Fits:
+    """Minimise Σᵢ wᵢ·cross-entropyᵢ + strength/2·‖W‖² for every fold, the bias not penalised.
+
+    labels: (N,). sample_weight: (B, N), the weight of each row in each fold, 0 where it is held out. strength: the
+    reciprocal of scikit-learn's C. start: where to begin, such as the fits of a neighbouring strength.
+    tolerance: largest gradient allowed, relative to the size of the weights' own penalty and data terms.
+    """
+    folds, width = len(sample_weight), rows.width
+    total = sample_weight.sum(axis=1, dtype=np.float64)  # (B,)
+    penalty = (strength / total)[:, None, None].astype(np.float32)
+    parameters = np.zeros((folds, width + 1, num_classes), np.float32)
+    if start is not None:
+        parameters[:, :width], parameters[:, width] = start.weights, start.bias
+
+    def objective(at: Floats) -> tuple[Doubles, Floats]:
+        """Mean loss (B,) and gradient (B, D + 1, K) at parameters (B, D + 1, K)."""
+        weights = np.ascontiguousarray((at[:, :width] / shape.scale[:, None]).transpose(1, 0, 2)).reshape(width, -1)
+        bias = at[:, width].reshape(-1) - shape.mean @ weights  # (B·K,): features stay as they are on the disk
+        loss, slope = np.zeros(folds), np.zeros((width, folds * num_classes), np.float32)
+        ahead = np.zeros((folds, num_classes), np.float64)
+        for part, x in rows.chunks(folds * num_classes):
+            scores = (x @ weights + bias).reshape(-1, folds, num_classes)  # (n, B, K)
+            here = sample_weight[:, part].T  # (n, B)
+            loss += _cross_entropy_in_place(scores, labels[part], here)  # scores become ∂loss/∂scores
+            slope += x.T @ scores.reshape(len(x), -1)
+            ahead += scores.sum(axis=0, dtype=np.float64)
+        gradient = np.empty_like(at)
+        slope = slope.reshape(width, folds, num_classes).transpose(1, 0, 2) - shape.mean[:, None] * ahead[
+            :, None
+        ].astype(np.float32)
+        gradient[:, :width] = (
+            slope / shape.scale[:, None] / total[:, None, None].astype(np.float32) + penalty * at[:, :width]
+        )
+        gradient[:, width] = ahead / total[:, None]
+        loss = loss / total + 0.5 * penalty[:, 0, 0] * np.square(at[:, :width]).sum(axis=(1, 2), dtype=np.float64)
+        return loss, gradient
+
+    # the Hessian is about c·covariance + penalty, c the size of p(1 − p), for which [2] has a bound
+    curvature = 0.5 / num_classes
+    stretch = 1 / (curvature * shape.spread[None, :, None] + penalty)  # (B, D, 1)
+
+    def precondition(gradient: Floats) -> Floats:
+        columns = gradient[:, :width].transpose(1, 0, 2).reshape(width, -1)  # (D, B·K): one product for all folds
+        turned = (shape.basis.T @ columns).reshape(width, folds, num_classes) * stretch.transpose(1, 0, 2)
+        back = (shape.basis @ turned.reshape(width, -1)).reshape(width, folds, num_classes).transpose(1, 0, 2)
+        return np.concatenate([back, gradient[:, width:] / curvature], axis=1)
+
+    best = _lbfgs(objective, parameters, precondition, tolerance=tolerance, max_iterations=max_iterations)
+    return Fits(best[:, :width].copy(), best[:, width].copy())
+
+
+def scores(rows: Rows, fits: Fits, shape: Moments, fold: NDArray[np.int64]) -> Floats:
+    """The scores (N, K) that each row gets from the fit of its own `fold` (N,), the one that never saw it."""
+    folds, width, classes = fits.weights.shape
+    weights = (fits.weights / shape.scale[:, None]).transpose(1, 0, 2).reshape(width, -1)
+    bias = fits.bias.reshape(-1) - shape.mean @ weights
+    out = np.empty((rows.count, classes), np.float32)
+    for part, x in rows.chunks(folds * classes):
+        every = (x @ weights + bias).reshape(-1, folds, classes)
+        out[part] = every[np.arange(len(x)), fold[part]]
+    return out
+
+
+def _cross_entropy_in_place(scores: Floats, labels: NDArray[np.int64], weight: Floats) -> Doubles:
+    """Sum of weighted losses (B,) of scores (n, B, K), which are replaced by the loss's gradient."""
+    index = labels[:, None, None]
+    scores -= scores.max(axis=2, keepdims=True)
+    own = np.take_along_axis(scores, index, axis=2)[..., 0]  # (n, B)
+    np.exp(scores, out=scores)
+    normal = scores.sum(axis=2)
+    losses = ((np.log(normal) - own) * weight).sum(axis=0, dtype=np.float64)
+    scores *= (weight / normal)[..., None]
+    np.put_along_axis(scores, index, np.take_along_axis(scores, index, axis=2) - weight[..., None], axis=2)
+    return np.asarray(losses)
+
+
+def _lbfgs(
+    objective: Callable[[Floats], tuple[Doubles, Floats]],
+    start: Floats,
+    precondition: Callable[[Floats], Floats],
+    *,
+    tolerance: float,
+    max_iterations: int,
+) -> Floats:
+    """Minimise B convex functions side by side, each with its own steps: [1], algorithm 7.4, with backtracking.
+
+    start: (B, …). objective: (B, …) → values (B,) and gradients (B, …). A function stops when what its next step
+    promises to gain is below tolerance² of its value, or when rounding leaves nothing to gain.
+    """
+    axes = tuple(range(1, start.ndim))
+
+    def dot(a: Floats, b: Floats) -> Doubles:
+        return np.asarray(np.einsum("bi,bi->b", a.reshape(len(a), -1), b.reshape(len(b), -1)), np.float64)
+
+    def spread_out(per_function: Doubles) -> Floats:
+        return np.expand_dims(per_function.astype(np.float32), axes)
+
+    at = start
+    value, gradient = objective(at)
+    pairs: list[tuple[Floats, Floats, Doubles]] = []  # step, change of the gradient, 1 / their product
+    active = np.full(len(start), True)
+    for _ in range(max_iterations):
+        direction, factors = gradient.copy(), []
+        for step, change, weight in reversed(pairs):
+            factor = weight * dot(step, direction)
+            direction -= spread_out(factor) * change
+            factors.append(factor)
+        direction = precondition(direction)
+        for (step, change, weight), factor in zip(pairs, reversed(factors), strict=True):
+            direction += step * spread_out(factor - weight * dot(change, direction))
+        promise = dot(gradient, direction)
+        active &= promise > np.maximum(tolerance**2, 1e-7) * np.maximum(value, 1e-3)
+        if not active.any():
+            break
+        length = active.astype(np.float64)
+        for _ in range(20):
+            step = -direction * spread_out(length)
+            new_value, new_gradient = objective(at + step)
+            poor = (length > 0) & ~(new_value <= value - 1e-4 * length * promise + 1e-7 * np.abs(value))
+            if not poor.any():
+                break
+            length = np.where(poor, length / 4, length)
+        active &= ~poor  # no progress left at this precision
+        moved = spread_out(active.astype(np.float64))
+        step, change = step * moved, (new_gradient - gradient) * moved
+        curvature = dot(step, change)
+        weight = np.where(curvature > 1e-12, 1 / np.maximum(curvature, 1e-12), 0.0)
+        pairs = [*pairs[-(_MEMORY - 1) :], (step, change, weight)]
+        at, value, gradient = at + step, np.where(active, new_value, value), gradient + change
+    return at
