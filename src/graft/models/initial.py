@@ -42,14 +42,16 @@ def glorot(network: nn.Module) -> None:
 def he(network: nn.Module) -> None:
     """N(0, 2 / fan) for weights before a ReLU: fan_out for convolutions, fan_in for linear layers.
 
-    The paper finds either fan enough for convolutions; fan_out is what the networks' published code uses.
+    The paper finds either fan enough for convolutions; fan_out is what the networks' published code uses. In a grouped
+    convolution a weight sees its own group only.
     Source: He et al., ICCV 2015, eq. 10 and 14, arXiv:1502.01852.
     """
     for layer in _weighted(network):
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            fan = layer.out_channels // layer.groups * math.prod(layer.kernel_size)
         else:
-            nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+            fan = layer.in_features
+        nn.init.normal_(layer.weight, std=math.sqrt(2 / fan))
 
 
 def lecun(network: nn.Module) -> None:

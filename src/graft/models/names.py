@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 Renaming = tuple[tuple[str, str | None], ...]
-
-STAGES: Final = r"^(?=[A-Z])"  # before a name that begins with a capital, as Inception's stages do
+Depths = tuple[int, int, int, int, int]
 
 
 def renamed(name: str, rules: Renaming) -> str | None:
@@ -98,7 +97,7 @@ GOOGLENET: Final[Renaming] = (
 )
 INCEPTION: Final[Renaming] = (
     (r"^AuxLogits\.", "auxiliary.Mixed_6e."),
-    (STAGES, "stages."),
+    (r"^(?=Conv2d_|Mixed_)", "stages."),
     (r"\.branch_pool\.", ".branch_pool.conv1."),
     (r"(\.branch\w+?)_(\d)([ab])\.", r"\1.conv\2.\3."),
     (r"(\.branch\w+?)_(\d)\.", r"\1.conv\2."),
@@ -106,15 +105,15 @@ INCEPTION: Final[Renaming] = (
 )
 
 
-def vgg(depths: tuple[int, int, int, int, int], *, batch_norm: bool = False) -> Renaming:
-    """torchvision's names of a VGG, which number its layers through. depths: convolutions in each of the five stages."""
+def vgg(depths: Depths, *, batch_norm: bool = False) -> Renaming:
+    """The map for torchvision's VGGs, which number their layers through. depths: convolutions of the five stages."""
     return (
         *_vgg_layers(depths, batch_norm),
         *((rf"^classifier\.{place}\.", f"classifier.fc{number}.") for number, place in ((6, 0), (7, 3), (8, 6))),
     )
 
 
-def _vgg_layers(depths: tuple[int, ...], batch_norm: bool) -> Iterator[tuple[str, str]]:
+def _vgg_layers(depths: Depths, batch_norm: bool) -> Iterator[tuple[str, str]]:
     """A rule for each layer with weights; ReLUs and pools count too."""
     index = 0
     for stage, depth in enumerate(depths, start=1):

@@ -37,7 +37,7 @@ class PaddedShortcut(nn.Module):
 
 
 class CifarBlock(nn.Module):
-    """Two 3×3 convolutions and, if residual, a shortcut: (N, in_channels, H, W) → (N, width, H/stride, W/stride) ≥ 0."""
+    """Two 3×3 convolutions, a shortcut if residual: (N, in_channels, H, W) → (N, width, H/stride, W/stride) ≥ 0."""
 
     def __init__(self, in_channels: int, width: int, stride: int, *, residual: bool) -> None:
         super().__init__()
