@@ -26,13 +26,18 @@ def drawn_pictures(shape: tuple[int, int, int, int]) -> Tensor:
 
 
 def draw_weights(network: nn.Module, *, seed: int) -> None:
-    """Fill the convolutions and linear layers: N(0, 2 / fan_in), biases N(0, 0.1²)."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            if module.bias is not None:
-                nn.init.normal_(module.bias, 0.0, 0.1, generator=generator)
+    """Fill every weight of a network whose memory may hold anything: N(0, 2 / fan_in); biases N(0, 0.1²).
+
+    The numbers are one drawn run over and over, of prime length so that no two filters are alike: drawing 140 million
+    of them would take longer than the test.
+    """
+    run = torch.randn(1_000_003, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            scale = (2 / parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else 0.1
+            repeated = run.repeat(-(-parameter.numel() // run.numel()))[: parameter.numel()]
+            parameter.copy_(repeated.view(parameter.shape)).mul_(scale)
+            run = run.roll(-parameter.numel())
 
 
 def draw_norms(network: nn.Module, pictures: Tensor, *, seed: int) -> None:

@@ -59,7 +59,8 @@ def exported(network: nn.Module, x: Tensor) -> onnxruntime.InferenceSession:
 def built(request: pytest.FixtureRequest) -> tuple[Card, nn.Module]:
     """Each card with its network, its batch norms' statistics and scales drawn at random, in eval mode."""
     card: Card = request.param
-    network = create(card.name, seed=1)
+    network = on_meta(card).to_empty(device="cpu")
+    draw_weights(network, seed=1)
     draw_norms(network, pictures(card, 4), seed=2)
     return card, network
 
@@ -95,7 +96,7 @@ def test_network_keeps_the_contract(built: tuple[Card, nn.Module]) -> None:
 
 def test_cut_at_every_stage_composes_to_the_whole(built: tuple[Card, nn.Module]) -> None:
     card, network = built
-    x = pictures(card)
+    x = pictures(card, 1)
     with torch.no_grad():
         whole = network(x)
         for stage in (*contract.stage_names(network), "classifier"):
