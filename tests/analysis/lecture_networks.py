@@ -203,7 +203,7 @@ def googlenet_prototxt() -> str:
     return text + _pool("pool5", below, 7, 1, more="pool: AVE") + _linear("fc", "pool5", 1000)
 
 
-def resnet50_prototxt() -> str:
+def resnet50_prototxt(stride_in_3x3: bool = False) -> str:
     text = 'name: "ResNet-50"\n' + _input(3, 224)
     text += _conv("conv1", "data", 64, 7, 2, 3, bias=False) + _norm("conv1") + _relu("conv1")
     text += _pool("pool1", "conv1", 3, 2)
@@ -212,8 +212,9 @@ def resnet50_prototxt() -> str:
         for block in range(blocks):
             name, step = f"res{s}{chr(97 + block)}", stride if block == 0 else 1
             a, b, c = f"{name}_a", f"{name}_b", f"{name}_c"
-            text += _conv(a, below, width, 1, step, bias=False) + _norm(a) + _relu(a)
-            text += _conv(b, a, width, 3, 1, 1, bias=False) + _norm(b) + _relu(b)
+            first, second = (1, step) if stride_in_3x3 else (step, 1)
+            text += _conv(a, below, width, 1, first, bias=False) + _norm(a) + _relu(a)
+            text += _conv(b, a, width, 3, second, 1, bias=False) + _norm(b) + _relu(b)
             text += _conv(c, b, 4 * width, 1, bias=False) + _norm(c)
             skip = below
             if block == 0:

@@ -186,3 +186,9 @@ def test_adaptive_windows_are_those_that_torch_uses() -> None:
 
 def test_one_pixel_field() -> None:
     assert Field().size == (1, 1)
+
+
+def test_normalising_across_channels_moves_nothing() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 5, 2), nn.LocalResponseNorm(5), nn.Conv2d(8, 8, 3))
+    fields = [layer.field and layer.field.size for layer in analyze_module(network, (3, 32, 32)).layers]
+    assert fields == [(5, 5), (5, 5), (9, 9)]

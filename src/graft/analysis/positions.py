@@ -236,6 +236,12 @@ def _unbound(arguments: Sequence[Any], placed: Placed, output: Tensor) -> Placed
     return _picked([arguments[0], arguments[1] if len(arguments) > 1 else 0], placed, output)
 
 
+def _pooled_in_depth(arguments: Sequence[Any], placed: Placed, output: Tensor) -> Placed | None:
+    """`avg_pool3d` over channels alone, as local response normalisation does it."""
+    kernel = dict(zip(range(output.ndim - 3, output.ndim), arguments[1], strict=True))
+    return placed if all(kernel.get(axis, 1) == 1 for axis in placed.axes) else None
+
+
 def _padded(arguments: Sequence[Any], placed: Placed, output: Tensor) -> Placed | None:
     """`constant_pad_nd`: pads are listed from the last dimension, before and after."""
     pads = arguments[1]
@@ -309,6 +315,7 @@ _AXIS_RULES: Final[dict[str, _Rule]] = {
     "split_with_sizes": _split,
     "unbind": _unbound,
     "constant_pad_nd": _padded,
+    "avg_pool3d": _pooled_in_depth,
     "upsample_nearest2d": _resized_nearest,
     "upsample_bilinear2d": _resized_bilinear,
     "mean": _averaged,
