@@ -54,6 +54,7 @@ def test_prototxt_gives_the_table_of_the_module(
     assert caffe.parameters == ours.parameters
     assert caffe.macs == ours.macs
     assert caffe.pool_operations == ours.pool_operations
+    assert caffe.activation_bytes == ours.activation_bytes
     assert comparable(caffe) == comparable(ours)
     last_ours, last_caffe = (next(x for x in reversed(a.layers) if x.kind == "linear") for a in (ours, caffe))
     assert last_caffe.field is not None
@@ -131,7 +132,7 @@ def test_deconvolution_against_torch() -> None:
         assert getattr(layer, name) == getattr(wanted, name), name
 
 
-def test_in_place_layers_take_no_memory_and_norms_have_two_numbers_a_channel() -> None:
+def test_layers_that_write_over_their_input_take_no_memory_and_norms_have_two_numbers_a_channel() -> None:
     analysis = one(
         'layer { name: "bn" type: "BatchNorm" bottom: "data" top: "data" }'
         'layer { name: "scale" type: "Scale" bottom: "data" top: "data" scale_param { bias_term: true } }'
@@ -139,7 +140,7 @@ def test_in_place_layers_take_no_memory_and_norms_have_two_numbers_a_channel() -
         'layer { name: "drop" type: "Dropout" bottom: "out" top: "out" dropout_param { dropout_ratio: 0.5 } }'
         'layer { name: "lrn" type: "LRN" bottom: "out" top: "lrn" lrn_param { local_size: 5 alpha: 1e-4 beta: 0.75 } }'
     )
-    assert [x.activation_bytes for x in analysis.layers] == [0, 0, 1200, 0, 1200]
+    assert [x.activation_bytes for x in analysis.layers] == [1200, 0, 0, 0, 1200]
     assert [x.parameters for x in analysis.layers] == [0, 6, 0, 0, 0]
     assert [x.inputs for x in analysis.layers] == [(-1,), (0,), (1,), (2,), (3,)]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from analysis import lecture_networks as networks
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from analysis import lecture_networks as networks
 from graft.analysis.caffe import analyze_prototxt
 from graft.analysis.table import Analysis, stages
 from graft.analysis.trace import analyze_module
@@ -39,7 +39,17 @@ def test_counts(name: str) -> None:
 def costs(analysis: Analysis) -> list[tuple[object, ...]]:
     """Layers that have weights: their geometry, cost and field."""
     return [
-        (x.kind, x.output_shape, x.kernel, x.stride, x.padding, x.groups, x.parameters, x.macs, x.field and x.field.size)
+        (
+            x.kind,
+            x.output_shape,
+            x.kernel,
+            x.stride,
+            x.padding,
+            x.groups,
+            x.parameters,
+            x.macs,
+            x.field and x.field.size,
+        )
         for x in analysis.layers
         if x.kind in ("conv", "linear")
     ]
@@ -58,9 +68,11 @@ def test_prototxt_gives_our_table(name: str, text: str) -> None:
     card = find(name)
     ours = analyze_module(build(name), card.input)
     caffe = analyze_prototxt(text, input_shape=card.input)
-    if name in ("googlenet", "resnet50"):  # Caffe's norms are layers of their own, and modules may order branches so
+    if name in ("googlenet", "resnet50"):  # branches stand in another order
         assert sorted(costs(caffe), key=repr) == sorted(costs(ours), key=repr)
     else:
         assert costs(caffe) == costs(ours)
     assert caffe.parameters == ours.parameters
+    memory = [sum(x.activation_bytes for x in a.layers if x.kind not in ("avg pool", "lrn")) for a in (caffe, ours)]
+    assert memory[0] == memory[1]  # ours average to 6×6 and 7×7 for other sizes, and GoogLeNet's norms are ours alone
     assert caffe.macs == ours.macs

@@ -11,7 +11,7 @@ import pytest
 
 from graft.analysis.receptive_field import Field
 from graft.analysis.show import amount, as_csv, as_json, as_text, binary, square
-from graft.analysis.table import NOT_CALLED, PICTURE, Analysis, Layer, folded, memory, stages
+from graft.analysis.table import NOT_CALLED, PICTURE, Analysis, Layer, folded, memory, overwriting, stages
 
 SEEN = Field().window((3, 3))
 MAP = (8, 4, 4)  # 512 bytes
@@ -57,6 +57,13 @@ def test_folding_keeps_totals_and_edges() -> None:
 def test_a_follower_of_a_layer_with_other_readers_stays() -> None:
     twice = replace(TABLE, layers=(*TABLE.layers[:2], replace(TABLE.layers[2], inputs=(0,)), *TABLE.layers[3:]))
     assert [x.name for x in folded(twice).layers][:2] == ["stem.conv", "stem.relu"]
+
+
+def test_memory_does_not_depend_on_how_a_relu_is_written() -> None:
+    written_out = replace(TABLE.layers[1], activation_bytes=512)
+    assert overwriting((TABLE.layers[0], written_out))[1].activation_bytes == 0
+    other_reader = replace(TABLE.layers[2], inputs=(0,))
+    assert overwriting((TABLE.layers[0], written_out, other_reader))[1].activation_bytes == 512
 
 
 def test_stages() -> None:

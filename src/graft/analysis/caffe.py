@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from graft.analysis.prototext import Message, parse
 from graft.analysis.receptive_field import Field
-from graft.analysis.table import PICTURE, Analysis, Layer, Pair, Shape
+from graft.analysis.table import PICTURE, Analysis, Layer, Pair, Shape, overwriting
 from graft.errors import UsageError, nearest, shown
 
 Phase = Literal["TRAIN", "TEST"]
@@ -63,7 +63,7 @@ def analyze_prototxt(text: str, *, name: str = "", input_shape: Shape | None = N
     for message in layers:
         if (kind := _kind(message)) not in _DATA and kind not in _ENDS:
             _run(message, kind, blobs, rows)
-    return Analysis(name or net.text("name", "network"), first_shape, tuple(rows))
+    return Analysis(name or net.text("name", "network"), first_shape, overwriting(rows))
 
 
 def read_prototxt(path: Path, *, input_shape: Shape | None = None, phase: Phase = "TEST") -> Analysis:
@@ -144,7 +144,7 @@ def _run(message: Message, kind: str, blobs: dict[str, _Blob], rows: list[Layer]
             blobs[top] = replace(sources[0], shape=shape)
         blobs.update(dict.fromkeys(tops, sources[0]) if kind == "Split" else {})
         return
-    new = tops[0] not in bottoms and kind != "Flatten"
+    new = (tops[0] not in bottoms or kind == "BatchNorm") and kind != "Flatten"  # a norm keeps what it was given
     layer = replace(layer, activation_bytes=layer.output_bytes if new else 0)
     rows.append(layer)
     grid = sources[0].grid if kind == "Flatten" else _grid(layer.output_shape)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper, shape_inference
 
 from graft.analysis.receptive_field import Field
-from graft.analysis.table import ELEMENT_BYTES, PICTURE, Analysis, Layer, Pair, Shape
+from graft.analysis.table import ELEMENT_BYTES, PICTURE, Analysis, Layer, Pair, Shape, overwriting
 from graft.errors import UsageError, shown
 
 _KINDS: Final = {
@@ -112,7 +112,7 @@ def analyze_onnx(model: onnx.ModelProto, *, name: str, input_shape: Shape | None
     walk = _Walk(name, constants, shapes, {image.name: _Value((PICTURE,), start, grid, False)})
     for node in inferred.node:
         walk.node(node)
-    return Analysis(name, shape, tuple(walk.rows))
+    return Analysis(name, shape, overwriting(walk.rows))
 
 
 def _pictured(image: onnx.ValueInfoProto, wanted: Shape | None, name: str) -> Shape:
@@ -207,7 +207,7 @@ class _Walk:
             inputs=feeds,
             input_shape=inside[1:],
             output_shape=outside[1:],
-            activation_bytes=0 if operation in ("Flatten", "Dropout") else ELEMENT_BYTES * math.prod(outside),
+            activation_bytes=0 if operation == "Flatten" else ELEMENT_BYTES * math.prod(outside),
             parameters=sum(math.prod(self.constants[name].dims) for name in fresh),
             macs=macs or 0,
             pool_operations=pooled,

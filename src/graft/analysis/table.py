@@ -8,6 +8,7 @@ that number is kept apart, as `pool_operations`.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,6 +23,7 @@ PICTURE: Final = -1  # stands in `Layer.inputs` for the network's input
 NOT_CALLED: Final = "not called"
 _NORMS: Final = ("batch norm", "scale")
 _ACTIVATIONS: Final = ("relu", "relu6", "leaky relu", "prelu", "elu", "gelu", "silu", "hard swish", "sigmoid", "tanh")
+OVERWRITES: Final = frozenset(("relu", "relu6", "leaky relu", "elu", "sigmoid", "tanh", "dropout"))
 FOLLOWERS: Final = frozenset((*_NORMS, *_ACTIVATIONS, "dropout", "flatten"))  # may be drawn with the layer before
 
 
@@ -31,7 +33,7 @@ class Layer:
 
     inputs: the rows that feed it, PICTURE for the network's input. kernel, stride, padding (before the first position)
     and dilation: (rows, columns), None where the layer has none. activation_bytes: what it adds to memory for one
-    picture, 0 when it writes over its input or only reshapes it. parameters: each counted where it is first used.
+    picture, 0 when it can write over its input or only reshapes it. parameters: each counted where it is first used.
     field: None where positions of the picture cannot be followed. uncounted: why `macs` is too low, or empty.
     """
 
@@ -98,6 +100,21 @@ class Memory:
 
     infer: int
     train: int
+
+
+def overwriting(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """The rows with no memory for those that can write over their input, whether or not the source does so.
+
+    These are activations whose gradient follows from their output, and dropout, where nothing else reads their input.
+    So a network costs the same however its ReLUs are written, as the lectures count it.
+    """
+    readers = Counter(source for layer in layers for source in layer.inputs)
+    return tuple(
+        replace(layer, activation_bytes=0)
+        if layer.kind in OVERWRITES and layer.inputs != (PICTURE,) and [readers[s] for s in layer.inputs] == [1]
+        else layer
+        for layer in layers
+    )
 
 
 def memory(analysis: Analysis, *, batch: int = 1, optimizer_slots: int = 1) -> Memory:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from graft.analysis.operations import RESHAPING, Window, base_name, kind_of, multiply_adds, window_of
 from graft.analysis.positions import Placed, moved, picture
 from graft.analysis.receptive_field import Field
-from graft.analysis.table import ELEMENT_BYTES, NOT_CALLED, PICTURE, Analysis, Layer, Shape
+from graft.analysis.table import ELEMENT_BYTES, NOT_CALLED, PICTURE, Analysis, Layer, Shape, overwriting
 from graft.errors import UsageError, shown
 
 _MODULE_KINDS: Final = {
@@ -64,7 +64,7 @@ def analyze_module(module: nn.Module, input_shape: Shape = (3, 224, 224), *, nam
                 f"cannot follow {name or type(module).__name__} on an input of {size}: {recorder.place()} says "
                 f"{reason!r}; give the input that it takes, as C,H,W"
             ) from error
-    return Analysis(name or type(module).__name__, tuple(input_shape), recorder.table())
+    return Analysis(name or type(module).__name__, tuple(input_shape), overwriting(recorder.table()))
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,10 @@ class _Frame:
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes a row for whatever runs while it is active."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch's compiler, which we do not use, takes a second to import
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -293,6 +297,31 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             idle[path.rpartition(".")[0] or path] += size
         unused = [Layer(name, NOT_CALLED, (), (), (), parameters=size) for name, size in idle.items()]
         return (*(row.layer() for row in self.rows), *unused)
+
+
+class _Unfilled(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Leaves tensors as they are where an operation would only fill or change them."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return args[0] if func._schema.is_mutable and args else func(*args, **(kwargs or {}))
+
+
+def built_without_weights(build: Callable[[], nn.Module]) -> nn.Module:
+    """What `build` builds, on the meta device: no memory, no random numbers, for `analyze_module` alone.
+
+    A network whose constructor looks at a tensor's values is built with weights after all.
+    """
+    try:
+        with torch.device("meta"), _Unfilled():  # type: ignore[no-untyped-call]
+            return build()
+    except (NotImplementedError, RuntimeError):  # what torch raises for a value that is not there
+        return build()
 
 
 def _depends(origin: _Origin | None) -> bool:
