@@ -41,6 +41,9 @@ _MODULE_KINDS: Final = {
     "LeakyReLU": "leaky relu",
     "PReLU": "prelu",
 }
+_KEEPS_SHAPE: Final = frozenset(
+    ("add", "relu", "sigmoid", "silu", "gelu", "tanh", "hardtanh", "hardswish", "hardsigmoid")
+)
 
 
 def analyze_module(module: nn.Module, input_shape: Shape = (3, 224, 224), *, name: str | None = None) -> Analysis:
@@ -163,7 +166,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             args, named = tree_map(self._on_meta, (args, named))
             if "device" in named:
                 named["device"] = torch.device("meta")
-        output = func(*args, **named)
+        output = _run(func, args, named)
         self._note(func, args, output)
         return output
 
@@ -297,6 +300,23 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             idle[path.rpartition(".")[0] or path] += size
         unused = [Layer(name, NOT_CALLED, (), (), (), parameters=size) for name, size in idle.items()]
         return (*(row.layer() for row in self.rows), *unused)
+
+
+def _run(func: OpOverload, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """An operation's output on the meta device.
+
+    For the operations below torch would import its compiler to find out, which takes a second: the shape is that
+    of their arguments, or of a sum.
+    """
+    name = base_name(func)
+    if name == "native_batch_norm":
+        return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
+    if name == "mean" and len(args) > 1:
+        return torch.sum(args[0], *args[1:3])
+    tensors = [value for value in args if isinstance(value, Tensor)]
+    if name in _KEEPS_SHAPE and tensors and tensors[0].is_meta and len({t.shape for t in tensors}) == 1:
+        return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
+    return func(*args, **named)
 
 
 class _Unfilled(TorchDispatchMode):  # type: ignore[no-untyped-call]
