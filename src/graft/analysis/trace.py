@@ -306,13 +306,17 @@ def _run(func: OpOverload, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """An operation's output on the meta device.
 
     For the operations below torch would import its compiler to find out, which takes a second: the shape is that
-    of their arguments, or of a sum.
+    of their arguments, or known from them.
     """
     name = base_name(func)
     if name == "native_batch_norm":
         return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
-    if name == "mean" and len(args) > 1:
-        return torch.sum(args[0], *args[1:3])
+    if name == "mean" and len(args) > 1 and args[1]:
+        inside, keeps = args[0], len(args) > 2 and args[2]
+        dims = {d % inside.ndim for d in args[1]}
+        return inside.new_empty([1 if d in dims else n for d, n in enumerate(inside.shape) if keeps or d not in dims])
+    if name == "addmm":
+        return torch.mm(args[1], args[2])
     tensors = [value for value in args if isinstance(value, Tensor)]
     if name in _KEEPS_SHAPE and tensors and tensors[0].is_meta and len({t.shape for t in tensors}) == 1:
         return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
