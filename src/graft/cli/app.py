@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graft.cli import audit, demo, evaluate, info, predict, train
+from graft.cli import analyze, audit, demo, evaluate, info, predict, train
 from graft.errors import GraftError
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ def _graft(
 
 
 _INTERRUPTED = 130  # the shell's exit status for Ctrl-C
-START, PICTURES, USE = "Start here", "Look at pictures", "Use a model"
+START, PICTURES, USE, NETWORKS = "Start here", "Look at pictures", "Use a model", "Look at networks"
 
 app.command("demo", rich_help_panel=START)(demo.demo)
 app.command("train", rich_help_panel=START)(train.train)
@@ -46,6 +46,8 @@ app.command("audit", rich_help_panel=PICTURES)(audit.audit)
 app.command("info", rich_help_panel=USE)(info.info)
 app.command("predict", rich_help_panel=USE)(predict.predict)
 app.command("evaluate", rich_help_panel=USE)(evaluate.evaluate)
+app.command("analyze", rich_help_panel=NETWORKS)(analyze.analyze)
+app.command("compare", rich_help_panel=NETWORKS)(analyze.compare)
 
 
 def main() -> None:

@@ -1,0 +1,80 @@
+"""`graft analyze` and `graft compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from graft.cli.options import Json
+
+if TYPE_CHECKING:
+    from graft.jobs.analyze import Form
+
+Input = Annotated[str | None, typer.Option("--input", help="C,H,W of one picture. [default: the network's own]")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of text.")]
+Html = Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page of pictures that zooms.")]
+Svg = Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write the picture as SVG.")]
+
+
+def analyze(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="A network's name, timm:NAME, torchvision:NAME, an ONNX file, a Caffe prototxt or a model folder.",
+        ),
+    ],
+    input_shape: Input = None,
+    batch: Annotated[int, typer.Option("--batch", help="Pictures at a time, for memory and times.")] = 1,
+    json: Json = False,
+    csv: Csv = False,
+    html: Html = None,
+    svg: Svg = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Time each stage on this machine.")] = False,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="FOLDER", help="Hold each stage's view against these pictures.")
+    ] = None,
+) -> None:
+    """Say what a network costs and sees, layer by layer."""
+    from graft.jobs import analyze as job
+
+    shape = job.parse_shape(input_shape) if input_shape else None
+    print(
+        job.run_analyze(
+            what,
+            input_shape=shape,
+            batch=batch,
+            form=_form(json, csv),
+            html=html,
+            svg=svg,
+            measured=measure,
+            against=against,
+        )
+    )
+
+
+def compare(
+    whats: Annotated[list[str], typer.Argument(metavar="WHAT...", help="Networks, as `graft analyze` takes them.")],
+    accuracy: Annotated[
+        list[str] | None, typer.Option("--accuracy", metavar="NAME=PERCENT", help="Top-1 accuracy of one of them.")
+    ] = None,
+    input_shape: Input = None,
+    json: Json = False,
+    csv: Csv = False,
+    html: Html = None,
+    svg: Svg = None,
+) -> None:
+    """Set networks beside each other: cost, memory, and accuracy against multiply-adds."""
+    from graft.jobs import analyze as job
+
+    shape = job.parse_shape(input_shape) if input_shape else None
+    form = _form(json, csv)
+    print(job.run_compare(whats, accuracies=accuracy or (), input_shape=shape, form=form, html=html, svg=svg))
+
+
+def _form(json: bool, csv: bool) -> Form:
+    if json and csv:
+        raise typer.BadParameter("choose one of --json and --csv")
+    return "json" if json else "csv" if csv else "text"

@@ -1,0 +1,280 @@
+"""`graft analyze` and `graft compare`: what networks cost and see, by layer, as text, tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from graft.analysis.table import Analysis, Pair, Shape
+from graft.errors import BadPicture, GraftError, UsageError, nearest, shown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Form = Literal["text", "json", "csv"]
+
+_MOST_PICTURES: Final = 500  # of a folder, spread evenly: enough for a median
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network to look at. stages: dotted prefixes of its layers, empty for the first part of their names.
+
+    build: gives the module with weights of some sort, to be timed; None for what is no module. accuracy: published
+    or measured top-1 in percent, where it is known.
+    """
+
+    analysis: Analysis
+    stages: tuple[str, ...] = ()
+    build: Callable[[], nn.Module] | None = None
+    accuracy: float | None = None
+
+
+def parse_shape(text: str) -> Shape:
+    """`3,227,227` → (3, 227, 227). Raises UsageError for anything but one to four whole numbers above 0."""
+    parts = text.replace("x", ",").replace("×", ",").split(",")
+    if not 1 <= len(parts) <= 4 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--input must be sides such as 3,224,224, got {shown(text)!r}; give channels, height, width")
+    return tuple(int(part) for part in parts)
+
+
+def run_analyze(
+    what: str,
+    *,
+    input_shape: Shape | None = None,
+    batch: int = 1,
+    form: Form = "text",
+    html: Path | None = None,
+    svg: Path | None = None,
+    measured: bool = False,
+    against: Path | None = None,
+) -> str:
+    """What `graft analyze` prints.
+
+    what: a network of ours, `timm:NAME`, `torchvision:NAME`, an ONNX file, a prototxt or a model folder. batch:
+    pictures at a time, for memory and times. html, svg: files to write the pictures to. measured: time its stages
+    here. against: a folder of pictures that it should fit.
+    Raises UsageError when it cannot be found, read or followed; GraftError when a file cannot be written.
+    """
+    from graft.analysis import draw, show
+    from graft.analysis.bars import bars_svg
+
+    if batch < 1:
+        raise UsageError(f"--batch must be at least 1, got {batch}")
+    subject = find_subject(what, input_shape)
+    analysis = subject.analysis
+    if svg is not None:
+        _write(svg, draw.as_svg(analysis, batch=batch))
+    if html is not None:
+        _write(html, draw.as_html(analysis.network, [draw.as_svg(analysis, batch=batch), bars_svg(analysis)]))
+    written = [f"wrote {shown(path)}" for path in (svg, html) if path is not None]
+    if against is not None:
+        return "\n".join([_against(subject, against), *written])
+    if measured:
+        return "\n".join([_measured(subject, batch), *written])
+    if form == "json":
+        return show.as_json(analysis)
+    if form == "csv":
+        return show.as_csv(analysis).rstrip("\n")
+    return "\n".join(written) or show.as_text(analysis, batch=batch)
+
+
+def run_compare(
+    whats: Sequence[str],
+    *,
+    accuracies: Sequence[str] = (),
+    input_shape: Shape | None = None,
+    form: Form = "text",
+    html: Path | None = None,
+    svg: Path | None = None,
+) -> str:
+    """What `graft compare` prints: a table, and the plot of accuracy against multiply-adds.
+
+    accuracies: NAME=PERCENT each, in place of what is published or was measured.
+    Raises UsageError as `run_analyze` does, for an accuracy of no network here, and for a plot without any accuracy.
+    """
+    from graft.analysis import compare, draw
+
+    given = _accuracies(accuracies, whats)
+    subjects = [(what, find_subject(what, input_shape)) for what in whats]
+    rows = compare.compare([(s.analysis, given.get(what, s.accuracy)) for what, s in subjects])
+    if html is not None or svg is not None:
+        if all(row.accuracy is None for row in rows):
+            raise UsageError("the plot needs an accuracy, and none of these has one; add --accuracy NAME=PERCENT")
+        picture = compare.compare_svg(rows)
+        if svg is not None:
+            _write(svg, picture)
+        if html is not None:
+            _write(html, draw.as_html("Comparison", [picture]))
+    if form == "json":
+        return compare.compare_json(rows)
+    if form == "csv":
+        return compare.compare_csv(rows).rstrip("\n")
+    written = [f"wrote {shown(path)}" for path in (svg, html) if path is not None]
+    return "\n".join([compare.compare_text(rows), *written])
+
+
+def find_subject(what: str, input_shape: Shape | None = None) -> Subject:
+    """The network that `what` names, analysed. Raises UsageError when there is none."""
+    library, colon, name = what.partition(":")
+    if colon and library == "timm":
+        return _timm(name, input_shape)
+    if colon and library == "torchvision":
+        return _torchvision(name, input_shape)
+    path = Path(what)
+    if path.is_dir():
+        return _model_folder(path)
+    if path.suffix == ".onnx":
+        from graft.analysis.onnx_graph import read_onnx
+
+        return Subject(read_onnx(path, input_shape=input_shape))
+    if path.suffix in (".prototxt", ".pbtxt"):
+        from graft.analysis.caffe import read_prototxt
+
+        return Subject(read_prototxt(path, input_shape=input_shape))
+    return _ours(what, input_shape)
+
+
+def _ours(name: str, input_shape: Shape | None) -> Subject:
+    from graft.models.catalog import CARDS, create, find
+
+    known = [card.name for card in CARDS]
+    if name not in known:
+        raise UsageError(
+            f"{shown(name)!r} is no network of ours; give one of its names, timm:NAME, torchvision:NAME, FILE.onnx, "
+            f"FILE.prototxt or a model folder{nearest(name, known)}"
+        )
+    card = find(name)
+
+    from graft.analysis.trace import analyze_module, built_without_weights
+    from graft.models.network import stage_names
+
+    network = built_without_weights(lambda: create(name))
+    analysis = analyze_module(network, input_shape or card.input, name=name)
+    names = (*(f"stages.{stage}" for stage in stage_names(network)), "classifier")
+    top1 = card.error.top1 if card.error else None
+    accuracy = None if top1 is None else round(100 - top1, 2)
+    return Subject(analysis, names, lambda: create(name, seed=0), accuracy)
+
+
+def _timm(name: str, input_shape: Shape | None) -> Subject:
+    import timm
+
+    known = timm.list_models()
+    if name.split(".")[0] not in known:
+        raise UsageError(f"timm has no network {shown(name)!r}{nearest(name, known)}")
+
+    from graft.analysis.trace import analyze_module, built_without_weights
+
+    def build() -> nn.Module:
+        network: nn.Module = timm.create_model(name, pretrained=False)
+        return network
+
+    network = built_without_weights(build)
+    shape = input_shape or tuple(network.pretrained_cfg["input_size"])  # type: ignore[index]
+    return Subject(analyze_module(network, shape, name=f"timm:{name}"), build=build)
+
+
+def _torchvision(name: str, input_shape: Shape | None) -> Subject:
+    from torchvision import models  # type: ignore[import-untyped]
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UsageError(f"torchvision has no network {shown(name)!r}{nearest(name, known)}")
+
+    from graft.analysis.trace import analyze_module, built_without_weights
+
+    def build() -> nn.Module:
+        quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        network: nn.Module = models.get_model(name, weights=None, **quick)
+        return network
+
+    published = models.get_model_weights(name).DEFAULT
+    side = published.transforms().crop_size[0]
+    accuracy = published.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    analysis = analyze_module(built_without_weights(build), input_shape or (3, side, side), name=f"torchvision:{name}")
+    return Subject(analysis, build=build, accuracy=accuracy)
+
+
+def _model_folder(folder: Path) -> Subject:
+    """The graph as it is shipped: preprocessing inside, batch norms folded where the export folded them."""
+    import onnx
+
+    from graft.analysis.onnx_graph import analyze_onnx
+    from graft.classifier import load
+
+    classifier = load(folder)
+    test = classifier.manifest.test
+    accuracy = 100 * float(test["top1"]["value"]) if test else None
+    return Subject(analyze_onnx(onnx.load_from_string(classifier.graph), name=folder.name), accuracy=accuracy)
+
+
+def _measured(subject: Subject, batch: int) -> str:
+    if subject.build is None:
+        raise UsageError(
+            f"--measure times PyTorch networks, and {shown(subject.analysis.network)} is none; "
+            "name a network of ours, timm:NAME or torchvision:NAME"
+        )
+    from graft.analysis.measure import measure, measured_text
+
+    return measured_text(measure(subject.build(), subject.analysis, names=subject.stages, batch=batch))
+
+
+def _against(subject: Subject, folder: Path) -> str:
+    from graft.analysis.fit import fit_text, fit_to_pictures
+
+    sizes, unread = picture_sizes(folder)
+    note = f"\n{unread} pictures could not be read; graft audit says which" if unread else ""
+    return fit_text(fit_to_pictures(subject.analysis, sizes, names=subject.stages)) + note
+
+
+def picture_sizes(folder: Path) -> tuple[list[Pair], int]:
+    """(height, width) of up to 500 of a folder's pictures, spread evenly, and how many more could not be read.
+
+    Raises BadFolder for a folder without labelled pictures, BadPicture when none can be read.
+    """
+    from graft.data.decode import decode, read_picture
+    from graft.data.scan import scan
+
+    samples = scan(folder).samples
+    sizes: list[Pair] = []
+    unread = 0
+    for sample in samples[:: max(1, -(-len(samples) // _MOST_PICTURES))]:
+        try:
+            picture = decode(read_picture(sample.path), name=sample.path, shortest=1)
+        except BadPicture:
+            unread += 1
+        else:
+            sizes.append((picture.height, picture.width))
+    if not sizes:
+        raise BadPicture(f"none of the pictures in {shown(folder)} can be read; run graft audit on it")
+    return sizes, unread
+
+
+def _accuracies(pairs: Sequence[str], whats: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for pair in pairs:
+        name, equals, percent = pair.rpartition("=")
+        if not equals or name not in whats:
+            raise UsageError(
+                f"--accuracy must be NAME=PERCENT of a network here, got {shown(pair)!r}{nearest(name, whats)}"
+            )
+        try:
+            found[name] = float(percent)
+        except ValueError as error:
+            raise UsageError(
+                f"--accuracy needs a number of percent, got {shown(percent)!r} for {shown(name)}"
+            ) from error
+        if not 0 <= found[name] <= 100:
+            raise UsageError(f"--accuracy must be between 0 and 100 percent, got {percent} for {shown(name)}")
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise GraftError(f"cannot write {shown(path)}: {reason}; choose another file") from error

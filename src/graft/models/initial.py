@@ -1,0 +1,61 @@
+"""How a network's weights start: one function for each rule that a paper states, applied to a whole network in place.
+
+Biases start at 0, batch norm as the identity (scale 1, shift 0) and the draws come from torch's own generator, which
+`graft.models.catalog.create` seeds. Call them last in a network's constructor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from torch import nn
+
+
+def _weighted(network: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
+    """Every convolution and linear layer, in order, its bias already 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+            yield module
+
+
+def gaussian(network: nn.Module, std: float = 0.01) -> None:
+    """N(0, std²) for every weight. Source: Krizhevsky et al., NeurIPS 2012, §5."""
+    for layer in _weighted(network):
+        nn.init.normal_(layer.weight, std=std)
+
+
+def truncated_gaussian(network: nn.Module, std: float) -> None:
+    """N(0, std²) cut off at two deviations, as the Inception networks' authors' code draws it."""
+    for layer in _weighted(network):
+        nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+
+
+def glorot(network: nn.Module) -> None:
+    """Uniform within ±√(6 / (fan_in + fan_out)). Source: Glorot and Bengio, AISTATS 2010, eq. 16."""
+    for layer in _weighted(network):
+        nn.init.xavier_uniform_(layer.weight)
+
+
+def he(network: nn.Module) -> None:
+    """N(0, 2 / fan) for weights before a ReLU: fan_out for convolutions, fan_in for linear layers.
+
+    The paper finds either fan enough for convolutions; fan_out is what the networks' published code uses. In a grouped
+    convolution a weight sees its own group only.
+    Source: He et al., ICCV 2015, eq. 10 and 14, arXiv:1502.01852.
+    """
+    for layer in _weighted(network):
+        if isinstance(layer, nn.Conv2d):
+            fan = layer.out_channels // layer.groups * math.prod(layer.kernel_size)
+        else:
+            fan = layer.in_features
+        nn.init.normal_(layer.weight, std=math.sqrt(2 / fan))
+
+
+def lecun(network: nn.Module) -> None:
+    """Uniform within ±2.4 / fan_in. Source: LeCun et al., Proc. IEEE 86(11), 1998, appendix A."""
+    for layer in _weighted(network):
+        bound = 2.4 / math.prod(layer.weight.shape[1:])
+        nn.init.uniform_(layer.weight, -bound, bound)

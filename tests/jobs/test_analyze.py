@@ -1,0 +1,78 @@
+"""`graft analyze` and `graft compare` as functions: every source by its name, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from analysis.lecture_networks import alexnet_prototxt
+from graft.errors import UsageError
+from graft.jobs.analyze import find_subject, parse_shape, picture_sizes, run_analyze, run_compare
+
+
+def test_json_of_a_network_of_ours() -> None:
+    document = json.loads(run_analyze("vgg16", form="json"))
+    assert (document["network"], document["input"]) == ("vgg16", [3, 224, 224])
+    assert document["totals"]["parameters"] == 138_357_544
+    assert document["totals"]["macs"] == 15_470_264_320
+
+
+def test_files_are_written(tmp_path: Path) -> None:
+    path, svg, html = tmp_path / "a.prototxt", tmp_path / "a.svg", tmp_path / "a.html"
+    path.write_text(alexnet_prototxt())
+    assert run_analyze(str(path), svg=svg, html=html) == f"wrote {svg}\nwrote {html}"
+    ET.parse(svg)
+    assert html.read_text().count("<svg") == 2
+    assert run_analyze(str(path), form="csv").splitlines()[1].startswith("conv1,conv,3×227×227,64×56×56,11×11,4×4")
+
+
+def test_libraries_by_name() -> None:
+    assert find_subject("torchvision:resnet18").analysis.parameters == 11_689_512
+    assert find_subject("torchvision:resnet18").accuracy == 69.758
+    assert find_subject("timm:resnet18", (3, 64, 64)).analysis.layers[0].output_shape == (64, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("resnet51", "no network of ours.*did you mean 'resnet"),
+        ("timm:resnet19", "timm has no network 'resnet19'; did you mean"),
+        ("torchvision:resnet19", "torchvision has no network 'resnet19'; did you mean"),
+        ("none.onnx", "cannot read none.onnx"),
+        ("none.prototxt", "cannot read none.prototxt"),
+    ],
+)
+def test_unknown_networks(what: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as error:
+        run_analyze(what)
+    assert "\n" not in str(error.value)
+
+
+def test_shapes() -> None:
+    assert parse_shape("3,227,227") == parse_shape("3x227x227") == (3, 227, 227)
+    for wrong in ("", "3,0,5", "a", "1,2,3,4,5", "-3,4,4"):
+        with pytest.raises(UsageError, match="--input must be sides"):
+            parse_shape(wrong)
+
+
+def test_comparison(tmp_path: Path) -> None:
+    table = run_compare(["alexnet", "vgg16"], accuracies=["vgg16=71.5"], svg=tmp_path / "c.svg")
+    assert table.splitlines()[3].split()[-2:] == ["71.5", "%"]
+    for wrong in ("vgg16", "vgg61=3", "vgg16=many", "vgg16=101"):
+        with pytest.raises(UsageError, match="--accuracy"):
+            run_compare(["vgg16"], accuracies=[wrong])
+
+
+def test_against_a_folder(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (48, 32)).save(tmp_path / name / "a.png")
+    (tmp_path / "cat" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert picture_sizes(tmp_path) == ([(32, 48), (32, 48)], 1)
+    text = run_analyze("resnet18", against=tmp_path)
+    assert text.startswith("median picture 32×48 pixels, scaled by 7.00")
+    assert "1 pictures could not be read" in text

@@ -1,0 +1,172 @@
+"""One battery over every network of our own: each card is built, counted, run, trained a step, saved, cut and exported.
+
+ONNX parity runs on the smallest network of each family (an export takes seconds), at the smallest side it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from graft.errors import UsageError
+from graft.models import network as contract
+from graft.models.card import Card
+from graft.models.catalog import CARDS, create
+from models.drawn import draw_norms, draw_weights, drawn_pictures, on_meta
+
+NAMES = [card.name for card in CARDS]
+FAMILIES = sorted({card.family.name for card in CARDS})
+SMALLEST = [
+    min((card for card in CARDS if card.family.name == family), key=lambda card: card.macs) for family in FAMILIES
+]
+
+
+def side(card: Card) -> int:
+    """The least side that a network takes, pixels: what keeps the battery quick."""
+    return card.smallest_side or card.takes.side
+
+
+def pictures(card: Card, count: int = 2) -> Tensor:
+    """(count, C, side, side), the same first ones for every count."""
+    return drawn_pictures((count, card.takes.channels, side(card), side(card)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small pictures gain nothing from threads, which lose much where other processes have the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def exported(network: nn.Module, x: Tensor) -> onnxruntime.InferenceSession:
+    """`network` as ONNX that takes any number of pictures, ready to run."""
+    program = torch.onnx.export(network, (x,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("n")},), verbose=False)
+    assert program is not None
+    return onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module", params=CARDS, ids=NAMES)
+def built(request: pytest.FixtureRequest) -> tuple[Card, nn.Module]:
+    """Each card with its network, its batch norms' statistics and scales drawn at random, in eval mode."""
+    card: Card = request.param
+    network = on_meta(card).to_empty(device="cpu")
+    draw_weights(network, seed=1)
+    draw_norms(network, pictures(card, 4), seed=2)
+    return card, network
+
+
+def test_parameters_and_macs_equal_the_card(built: tuple[Card, nn.Module]) -> None:
+    card, _ = built
+    meta = on_meta(card).eval()
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        meta(torch.empty(1, *card.input))
+    assert sum(p.numel() for p in meta.parameters()) == card.parameters
+    assert counter.get_total_flops() == 2 * card.macs
+
+
+def test_output_has_the_classes_of_the_card(built: tuple[Card, nn.Module]) -> None:
+    card, network = built
+    with torch.no_grad():
+        logits = network(pictures(card))
+    assert logits.shape == (2, card.classes)
+    assert torch.isfinite(logits).all()
+    assert not torch.allclose(logits[0], logits[1])
+
+
+def test_network_keeps_the_contract(built: tuple[Card, nn.Module]) -> None:
+    card, network = built
+    assert network.takes == card.takes
+    assert len(contract.stage_names(network)) >= 2
+    if card.name == "alphago_policy":
+        with pytest.raises(UsageError, match=r"must end in nn\.Linear, this one ends in PositionBias"):
+            contract.head(network)
+    else:
+        assert contract.head(network).out_features == card.classes
+
+
+def test_cut_at_every_stage_composes_to_the_whole(built: tuple[Card, nn.Module]) -> None:
+    card, network = built
+    x = pictures(card, 1)
+    with torch.no_grad():
+        whole = network(x)
+        for stage in (*contract.stage_names(network), "classifier"):
+            lower, upper = contract.cut(network, stage)
+            torch.testing.assert_close(upper(lower(x)), whole, rtol=0, atol=0, msg=f"cut at {stage}")
+
+
+def test_saves_and_loads(built: tuple[Card, nn.Module], tmp_path: Path) -> None:
+    card, network = built
+    save_model(network, str(tmp_path / "model.safetensors"))
+    again = on_meta(card).to_empty(device="cpu").eval()
+    load_model(again, tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    with torch.no_grad():
+        torch.testing.assert_close(again(pictures(card)), network(pictures(card)), rtol=0, atol=0)
+
+
+def test_every_parameter_gets_a_gradient(built: tuple[Card, nn.Module]) -> None:
+    card, network = built
+    x = pictures(card)
+    network.zero_grad()
+    logits = network(x)
+    nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    network.zero_grad(set_to_none=True)
+    assert without == []
+
+
+def test_refuses_other_pictures_in_one_line(built: tuple[Card, nn.Module]) -> None:
+    card, network = built
+    channels, wrong = card.takes.channels, side(card) - 1
+    for shape in ((1, channels, wrong, wrong), (1, channels + 1, side(card), side(card)), (channels, wrong, wrong)):
+        with pytest.raises(
+            UsageError, match=rf"takes pictures of shape .* got \({', '.join(map(str, shape))}\); resize"
+        ):
+            network(torch.zeros(shape))
+
+
+def test_takes_another_size_where_the_paper_allows_it(built: tuple[Card, nn.Module]) -> None:
+    card, network = built
+    if card.smallest_side is None:
+        with pytest.raises(UsageError, match="and no other size"):
+            network(torch.zeros(1, card.takes.channels, side(card) + 1, side(card) + 1))
+        return
+    taller = torch.cat([pictures(card), pictures(card)[:, :, :5]], dim=2)
+    with torch.no_grad():
+        assert network(taller).shape == (2, card.classes)
+
+
+@pytest.mark.parametrize("card", CARDS, ids=NAMES)
+def test_another_number_of_classes(card: Card) -> None:
+    if card.name == "alphago_policy":
+        with pytest.raises(UsageError, match="a class for each of the board's 361 points, got 7; choose another"):
+            on_meta(card, num_classes=7)
+        return
+    network = on_meta(card, num_classes=7)
+    features = contract.head(network).in_features
+    assert contract.head(network).out_features == 7
+    assert sum(p.numel() for p in network.parameters()) == card.parameters - (card.classes - 7) * (features + 1)
+
+
+@pytest.mark.parametrize("card", SMALLEST, ids=FAMILIES)
+def test_onnx_gives_the_same_logits(card: Card) -> None:
+    network = create(card.name, num_classes=None if card.classes == 361 else 10)
+    draw_weights(network, seed=3)
+    draw_norms(network, pictures(card, 4), seed=3)
+    x = pictures(card)
+    session = exported(network, x)
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    with torch.no_grad():
+        expected = network(x).numpy()
+    assert expected.std() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
