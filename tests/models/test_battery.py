@@ -101,8 +101,11 @@ def test_saves_and_loads(built: tuple[Card, nn.Module], tmp_path: Path) -> None:
     again = on_meta(card).eval()
     again.load_state_dict(load_file(path), assign=True)
     path.unlink()
+    torch.testing.assert_close(again.state_dict(), network.state_dict(), rtol=0, atol=0)
     with torch.no_grad():
-        torch.testing.assert_close(again(pictures(card)), network(pictures(card)), rtol=0, atol=0)
+        expected, found = network(pictures(card)), again(pictures(card))
+    # Weights read from a file lie in memory as the file has them, so kernels may sum in another order.
+    assert (found - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
 
 
 def test_every_parameter_gets_a_gradient(built: tuple[Card, nn.Module]) -> None:
