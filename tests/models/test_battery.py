@@ -5,14 +5,13 @@ ONNX parity runs on the smallest network of each family (an export takes seconds
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,15 +36,6 @@ def side(card: Card) -> int:
 def pictures(card: Card, count: int = 2) -> Tensor:
     """(count, C, side, side), the same first ones for every count."""
     return drawn_pictures((count, card.takes.channels, side(card), side(card)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small pictures gain nothing from threads, which lose much where other processes have the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def exported(network: nn.Module, x: Tensor) -> onnxruntime.InferenceSession:
@@ -106,12 +96,16 @@ def test_cut_at_every_stage_composes_to_the_whole(built: tuple[Card, nn.Module])
 
 def test_saves_and_loads(built: tuple[Card, nn.Module], tmp_path: Path) -> None:
     card, network = built
-    save_model(network, str(tmp_path / "model.safetensors"))
-    again = on_meta(card).to_empty(device="cpu").eval()
-    load_model(again, tmp_path / "model.safetensors")
-    (tmp_path / "model.safetensors").unlink()
+    path = tmp_path / "model.safetensors"
+    save_file(network.state_dict(), path)
+    again = on_meta(card).eval()
+    again.load_state_dict(load_file(path), assign=True)
+    path.unlink()
+    torch.testing.assert_close(again.state_dict(), network.state_dict(), rtol=0, atol=0)
     with torch.no_grad():
-        torch.testing.assert_close(again(pictures(card)), network(pictures(card)), rtol=0, atol=0)
+        expected, found = network(pictures(card)), again(pictures(card))
+    # Weights read from a file lie in memory as the file has them, so kernels may sum in another order.
+    assert (found - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
 
 
 def test_every_parameter_gets_a_gradient(built: tuple[Card, nn.Module]) -> None:
@@ -120,7 +114,7 @@ def test_every_parameter_gets_a_gradient(built: tuple[Card, nn.Module]) -> None:
     network.zero_grad()
     logits = network(x)
     nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
-    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    without = [name for name, p in network.named_parameters() if p.grad is None or p.grad.norm() == 0]
     network.zero_grad(set_to_none=True)
     assert without == []
 

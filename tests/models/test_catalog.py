@@ -42,7 +42,7 @@ def test_every_card_names_its_paper_and_the_source_of_its_error() -> None:
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UsageError, match="no network of our own is called 'resnet5O'; did you mean 'resnet50'?"):
+    with pytest.raises(UsageError, match=r"no network of our own is called 'resnet5O'; did you mean 'resnet50'\?"):
         find("resnet5O")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -58,8 +59,6 @@ def test_position_bias_is_one_number_for_each_point() -> None:
 
 
 def test_branches_join_in_order() -> None:
-    from collections import OrderedDict
-
     joined = Branches(OrderedDict(first=nn.Identity(), second=nn.ReLU()))
     assert joined(torch.full((1, 1, 1, 1), -2.0)).flatten().tolist() == [-2, 0]
 
@@ -87,7 +86,7 @@ def test_place_of_the_stride(stride_in: str, strided: str) -> None:
     assert [name for name in ("conv1", "conv2", "conv3") if strides[name] == (2, 2)] == [strided]
 
 
-@pytest.mark.parametrize("depth", [8, 38, 1202])
+@pytest.mark.parametrize("depth", [8, 38, 110])
 def test_cifar_form_of_any_depth(depth: int) -> None:
     """Weight layers: one first, 2n in each of three stages, one last; a plain twin has as many parameters."""
     with torch.device("meta"):
@@ -129,14 +128,14 @@ def test_alexnet_starts_with_the_paper_s_biases() -> None:
     assert biases == [[0], [1], [0], [1], [1], [1], [1], [0]]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet", "densenet121", "inception_v3", "googlenet_bn"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet", "googlenet_bn"])
 def test_a_fresh_network_s_first_loss_is_that_of_a_guess(name: str) -> None:
     """−log(1/C) = 2.303 for ten classes, within what a random last layer adds."""
     network = create(name, num_classes=10, seed=0).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.Dropout):
             module.train(isinstance(module, nn.BatchNorm2d))
-    pictures = torch.randn(8, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    pictures = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         loss = nn.functional.cross_entropy(network(pictures), torch.arange(8))
     assert 1.8 < loss.item() < 4.0

@@ -194,7 +194,7 @@ def test_inception_modules() -> None:
 
 
 def test_googlenet_has_7_million_parameters_not_5() -> None:
-    """ "Twelve times fewer than AlexNet" gives the decks' 5 M; the paper's own table sums to 6.8 M: nine times fewer."""
+    """Twelve times fewer than AlexNet would be the decks' 5 M; the paper's own table sums to 6.8 M: nine times."""
     stem_and_head = 124 + 1025
     assert sum(printed for printed, _ in PRINTED.values()) + stem_and_head == 6_832
     assert find("googlenet").parameters == 6_998_552

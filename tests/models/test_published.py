@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import timm
 import torch
@@ -21,14 +19,6 @@ from models.drawn import draw_norms, draw_weights, drawn_pictures, on_meta
 HAVING = [card for card in CARDS if card.published]
 PAIRS = [(card, published) for card in HAVING for published in card.published]
 PAIR_NAMES = [f"{card.name}-{published.library}" for card, published in PAIRS]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def theirs_on_meta(published: Published, *, auxiliary: bool = False) -> nn.Module:

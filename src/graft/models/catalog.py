@@ -355,7 +355,9 @@ def find(name: str) -> Card:
         if card.name == name:
             return card
     known = [card.name for card in CARDS]
-    raise UsageError(f"no network of our own is called {shown(name)!r}{nearest(name, known)}; see them all with CARDS")
+    raise UsageError(
+        f"no network of our own is called {shown(name)!r}{nearest(name, known)}; list them with `graft networks`"
+    )
 
 
 def create(name: str, *, num_classes: int | None = None, auxiliary: bool = False, seed: int | None = None) -> nn.Module:
