@@ -38,7 +38,8 @@ def cache(small: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_trunk_of_lite0_is(session_cache: Path) -> None:
     source = find_source("efficientnet-lite0")
     trunk = open_trunk(source, session_cache)
-    assert (trunk.width, trunk.size, trunk.head, trunk.timm_name) == (1280, 224, "classifier", "tf_efficientnet_lite0")
+    assert (trunk.width, trunk.size, trunk.head) == (1280, 224, "classifier")
+    assert (trunk.builder, trunk.architecture) == ("timm", "tf_efficientnet_lite0")
     assert trunk.stages == ("stem", *(f"blocks.{i}" for i in range(7)), "conv_head")
     assert OnnxRunner(trunk.graph)(np.zeros((3, 224, 224, 3), np.uint8)).shape == (3, 1280)
     assert set(load_file(trunk.weights)) == set(timm.create_model("tf_efficientnet_lite0").state_dict())

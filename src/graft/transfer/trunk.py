@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from graft.data.preprocess import Fit, Preprocess
 from graft.errors import BadModel, GraftError, shown
-from graft.models.weights import Source
+from graft.models.weights import Builder, Source
 from graft.progress import Progress, silent
 from graft.runtime.device import Device
 from graft.runtime.onnx import OnnxRunner
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-TRUNK_VERSION: Final = 1  # raise it when the exported graph changes
+TRUNK_VERSION: Final = 2  # raise it when the exported graph changes
 _GRAPH, _WEIGHTS, _RECORD = "trunk.onnx", "weights.safetensors", "trunk.json"
 
 
@@ -32,14 +32,15 @@ _GRAPH, _WEIGHTS, _RECORD = "trunk.onnx", "weights.safetensors", "trunk.json"
 class Trunk:
     """A pretrained network without its last linear layer, ready to run.
 
-    folder: where its files lie. key: 32 hex digits that stand for its weights. width: features it gives. head: the
-    published name of the linear layer that was left off. stages: their names. size, mean, std, interpolation: the
-    input it was trained on.
+    folder: where its files lie. network, builder, architecture: as its `Source` has them. key: 32 hex digits that stand
+    for its weights. width: features it gives. head: the published name of the linear layer that was left off. stages:
+    their names. size, mean, std, interpolation: the input it was trained on.
     """
 
     folder: Path
     network: str
-    timm_name: str
+    builder: Builder
+    architecture: str
     key: str
     width: int
     head: str
@@ -70,7 +71,8 @@ def open_trunk(source: Source, cache: Path, *, progress: Progress = silent) -> T
 
     Raises what `graft.models.build.build` raises, and GraftError when the cache cannot be written.
     """
-    key = hashlib.sha256(f"{TRUNK_VERSION} {source.timm_name} {source.size} {source.digest}".encode()).hexdigest()[:32]
+    parts = (TRUNK_VERSION, source.builder, source.architecture, source.size, source.digest)
+    key = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:32]
     folder = cache / "trunks" / key
     if (trunk := _read(folder)) is not None:
         return trunk
@@ -117,19 +119,19 @@ def _export(source: Source, key: str, folder: Path) -> None:
     from graft.models.network import trunk as lower
     from graft.runtime.export import export_onnx, pixels_first
 
-    adapted = build(source)
-    size = source.size or adapted.size
+    built = build(source)
+    size = source.size or built.size
     export_onnx(
-        pixels_first(lower(adapted.network), adapted.mean, adapted.std), folder / _GRAPH, size=size, output="features"
+        pixels_first(lower(built.network), built.mean, built.std), folder / _GRAPH, size=size, output="features"
     )
-    state = adapted.network.state_dict()
-    save_file({theirs: state[ours].contiguous() for ours, theirs in adapted.published.items()}, folder / _WEIGHTS)
-    linear = head(adapted.network)
-    ours = next(name for name, tensor in adapted.network.state_dict(keep_vars=True).items() if tensor is linear.weight)
+    state = built.network.state_dict()
+    save_file({theirs: state[ours].contiguous() for ours, theirs in built.published.items()}, folder / _WEIGHTS)
+    linear = head(built.network)
+    ours = next(name for name, tensor in built.network.state_dict(keep_vars=True).items() if tensor is linear.weight)
     record = Trunk(
-        folder, source.network, source.timm_name, key, linear.in_features,
-        adapted.published[ours].removesuffix(".weight"),
-        stage_names(adapted.network), size, adapted.mean, adapted.std, adapted.interpolation,
+        folder, source.network, source.builder, source.architecture, key, linear.in_features,
+        built.published[ours].removesuffix(".weight"),
+        stage_names(built.network), size, built.mean, built.std, built.interpolation,
     )  # fmt: skip
     digests = {name: _digest(folder / name) for name in (_GRAPH, _WEIGHTS)}
     for name in digests:
