@@ -30,9 +30,7 @@ def main() -> None:
 
     model = graft.train(home / "photos", home / "model", force=True)
     scores = model.info["test"]
-    print(
-        f"right on {100 * scores['top1']['value']:.0f} % of {scores['n']} test pictures; see {home / 'model/report.html'}"
-    )
+    print(f"right on {100 * scores['top1']['value']:.0f} % of {scores['n']} test pictures; see {home / 'model'}")
 
     kept_back = 255 - images[labels == 7][200].reshape(28, 28).astype(np.uint8)
     said = model.predict(kept_back)

@@ -67,7 +67,7 @@ def tiny_graph() -> onnx.ModelProto:
 
 def manifest(files: dict[str, str], **changes: Any) -> Manifest:
     fields: dict[str, Any] = {
-        "schema": SCHEMA, "graft": "0.1.0", "network": "tiny", "timm_name": "tiny", "head": "fc",
+        "schema": SCHEMA, "graft": "0.1.0", "network": "tiny", "builder": "timm", "architecture": "tiny", "head": "fc",
         "classes": ("cat", "dög"), "preprocess": preprocess_fields(PREPROCESS), "calibration": {"method": "none"},
         "strategy": "probe", "seed": 0, "data": {}, "test": None, "looks": 1, "seconds": {}, "record": {},
         "files": files,
@@ -336,7 +336,7 @@ def grown(session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Clas
     seal(
         folder,
         manifest(
-            files, timm_name=trunk.timm_name, head=trunk.head, classes=("cat", "dog"),
+            files, builder=trunk.builder, architecture=trunk.architecture, head=trunk.head, classes=("cat", "dog"),
             preprocess=preprocess_fields(trunk.preprocess("squash")),
         ),
     )  # fmt: skip

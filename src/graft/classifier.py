@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ from graft.data.preprocess import Preprocess
 from graft.errors import BadModel, shown
 
 if TYPE_CHECKING:
-    from graft.models.network import Network
+    from torch import nn
 
 SCHEMA: Final = 1
 MANIFEST: Final = "model.json"
@@ -47,10 +47,12 @@ _MAX_MANIFEST: Final = 64 * 1024**2
 
 
 class Manifest(BaseModel):
-    """What `model.json` holds. test: the scores on the test split, as graft.evaluate.metrics writes them.
+    """What `model.json` holds.
 
-    looks: how often the test split has been used. calibration: how scores become probabilities. seconds: by step, with
-    `total` and `limit`, the least this machine could have taken. files: SHA-256 by name.
+    network: the name the user gave. builder, architecture: whose code builds it, and its name there. head: the published
+    name of its last layer. test: the scores on the test split, as graft.evaluate.metrics writes them. looks: how often
+    the test split has been used. calibration: how scores become probabilities. seconds: by step, with `total` and
+    `limit`, the least this machine could have taken. files: SHA-256 by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -58,7 +60,8 @@ class Manifest(BaseModel):
     schema_version: int = Field(alias="schema")
     graft: str
     network: str
-    timm_name: str
+    builder: Literal["timm", "graft"]
+    architecture: str
     head: str
     classes: tuple[str, ...]
     preprocess: dict[str, Any]
@@ -168,7 +171,7 @@ def load(folder: Path) -> Classifier:
     return Classifier(folder, manifest, preprocess, graph)
 
 
-def rebuild(classifier: Classifier) -> Network:
+def rebuild(classifier: Classifier) -> nn.Module:
     """The network itself, in PyTorch, with the classifier's weights, in eval mode.
 
     It takes (N, 3, S, S) floats, normalised by the preprocessing's mean and std. Raises BadModel when the weights do
@@ -176,13 +179,13 @@ def rebuild(classifier: Classifier) -> Network:
     """
     import torch
 
-    from graft.models.adapter import adapt
-    from graft.models.build import load_weights
+    from graft.models.build import bare, load_weights
 
-    adapted = adapt(classifier.manifest.timm_name, num_classes=len(classifier.classes))
+    manifest = classifier.manifest
+    built = bare(manifest.builder, manifest.architecture, num_classes=len(manifest.classes))
     tensors = {name: torch.from_numpy(array.copy()) for name, array in classifier.tensors().items()}
-    load_weights(adapted, tensors, name=str(classifier.folder / WEIGHTS))
-    return adapted.network
+    load_weights(built, tensors, name=str(classifier.folder / WEIGHTS))
+    return built.network
 
 
 def count_look(classifier: Classifier) -> int:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from graft.errors import UsageError
-from graft.models.adapter import Adapted, adapt
-from graft.models.network import CLASSIFIER, cut, head, stage_names, trunk
+from graft.models.adapter import adapt
+from graft.models.network import CLASSIFIER, Built, cut, head, stage_names, trunk
 
 NETWORKS = [
     "tf_efficientnet_lite0", "mobilenetv3_small_050", "lcnet_050", "mnasnet_small", "resnet18", "resnetv2_18",
@@ -38,13 +38,13 @@ def pictures(count: int = 2) -> Tensor:
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def case(request: pytest.FixtureRequest) -> tuple[str, Adapted]:
+def case(request: pytest.FixtureRequest) -> tuple[str, Built]:
     adapted = adapt(request.param, num_classes=7)
     randomised(adapted.network)
     return request.param, adapted
 
 
-def test_weights_by_published_names_give_the_same_output_in_timm_itself(case: tuple[str, Adapted]) -> None:
+def test_weights_by_published_names_give_the_same_output_in_timm_itself(case: tuple[str, Built]) -> None:
     name, adapted = case
     state = adapted.network.state_dict()
     theirs = timm.create_model(name, num_classes=7).eval()
@@ -58,7 +58,7 @@ def test_weights_by_published_names_give_the_same_output_in_timm_itself(case: tu
     assert (given - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-def test_cut_at_every_stage_composes_to_the_whole(case: tuple[str, Adapted]) -> None:
+def test_cut_at_every_stage_composes_to_the_whole(case: tuple[str, Built]) -> None:
     _, adapted = case
     x = pictures(1)
     names = stage_names(adapted.network)
@@ -77,7 +77,7 @@ def test_cut_at_every_stage_composes_to_the_whole(case: tuple[str, Adapted]) -> 
         assert torch.equal(head(adapted.network)(features), whole)
 
 
-def test_a_cut_copies_no_weight_and_loses_none(case: tuple[str, Adapted]) -> None:
+def test_a_cut_copies_no_weight_and_loses_none(case: tuple[str, Built]) -> None:
     _, adapted = case
     every = {id(p) for p in adapted.network.parameters()}
     middle = stage_names(adapted.network)[len(stage_names(adapted.network)) // 2]

@@ -45,6 +45,7 @@ class Measured:
 
     @property
     def pictures_per_second(self) -> float:
+        """At the median time."""
         return self.batch / self.seconds
 
 

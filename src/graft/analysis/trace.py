@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +24,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from graft.analysis.meta import run_without_data
 from graft.analysis.operations import RESHAPING, Window, base_name, kind_of, multiply_adds, window_of
 from graft.analysis.positions import Placed, moved, picture
 from graft.analysis.receptive_field import Field
@@ -41,9 +42,6 @@ _MODULE_KINDS: Final = {
     "LeakyReLU": "leaky relu",
     "PReLU": "prelu",
 }
-_KEEPS_SHAPE: Final = frozenset(
-    ("add", "relu", "sigmoid", "silu", "gelu", "tanh", "hardtanh", "hardswish", "hardsigmoid")
-)
 
 
 def analyze_module(module: nn.Module, input_shape: Shape = (3, 224, 224), *, name: str | None = None) -> Analysis:
@@ -166,7 +164,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             args, named = tree_map(self._on_meta, (args, named))
             if "device" in named:
                 named["device"] = torch.device("meta")
-        output = _run(func, args, named)
+        output = run_without_data(func, args, named)
         self._note(func, args, output)
         return output
 
@@ -300,52 +298,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             idle[path.rpartition(".")[0] or path] += size
         unused = [Layer(name, NOT_CALLED, (), (), (), parameters=size) for name, size in idle.items()]
         return (*(row.layer() for row in self.rows), *unused)
-
-
-def _run(func: OpOverload, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """An operation's output on the meta device.
-
-    For the operations below torch would import its compiler to find out, which takes a second: the shape is that
-    of their arguments, or known from them.
-    """
-    name = base_name(func)
-    if name == "native_batch_norm":
-        return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
-    if name == "mean" and len(args) > 1 and args[1]:
-        inside, keeps = args[0], len(args) > 2 and args[2]
-        dims = {d % inside.ndim for d in args[1]}
-        return inside.new_empty([1 if d in dims else n for d, n in enumerate(inside.shape) if keeps or d not in dims])
-    if name == "addmm":
-        return torch.mm(args[1], args[2])
-    tensors = [value for value in args if isinstance(value, Tensor)]
-    if name in _KEEPS_SHAPE and tensors and tensors[0].is_meta and len({t.shape for t in tensors}) == 1:
-        return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
-    return func(*args, **named)
-
-
-class _Unfilled(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Leaves tensors as they are where an operation would only fill or change them."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __torch_dispatch__(
-        self, func: OpOverload, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return args[0] if func._schema.is_mutable and args else func(*args, **(kwargs or {}))
-
-
-def built_without_weights(build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` builds, on the meta device: no memory, no random numbers, for `analyze_module` alone.
-
-    A network whose constructor looks at a tensor's values is built with weights after all.
-    """
-    try:
-        with torch.device("meta"), _Unfilled():  # type: ignore[no-untyped-call]
-            return build()
-    except (NotImplementedError, RuntimeError):  # what torch raises for a value that is not there
-        return build()
 
 
 def _depends(origin: _Origin | None) -> bool:

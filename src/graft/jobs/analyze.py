@@ -148,7 +148,8 @@ def _ours(name: str, input_shape: Shape | None) -> Subject:
         )
     card = find(name)
 
-    from graft.analysis.trace import analyze_module, built_without_weights
+    from graft.analysis.meta import built_without_weights
+    from graft.analysis.trace import analyze_module
     from graft.models.network import stage_names
 
     network = built_without_weights(lambda: create(name))
@@ -166,7 +167,8 @@ def _timm(name: str, input_shape: Shape | None) -> Subject:
     if name.split(".")[0] not in known:
         raise UsageError(f"timm has no network {shown(name)!r}{nearest(name, known)}")
 
-    from graft.analysis.trace import analyze_module, built_without_weights
+    from graft.analysis.meta import built_without_weights
+    from graft.analysis.trace import analyze_module
 
     def build() -> nn.Module:
         network: nn.Module = timm.create_model(name, pretrained=False)
@@ -184,7 +186,8 @@ def _torchvision(name: str, input_shape: Shape | None) -> Subject:
     if name not in known:
         raise UsageError(f"torchvision has no network {shown(name)!r}{nearest(name, known)}")
 
-    from graft.analysis.trace import analyze_module, built_without_weights
+    from graft.analysis.meta import built_without_weights
+    from graft.analysis.trace import analyze_module
 
     def build() -> nn.Module:
         quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}

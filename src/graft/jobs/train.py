@@ -194,8 +194,8 @@ def run(
             }
             files = save(partial, tensors=tensors, graph=graph, golden=golden, others=others)
         manifest = Manifest(
-            schema=SCHEMA, graft=version("graft"), network=source.network, timm_name=trunk.timm_name,
-            head=trunk.head, classes=collection.classes,
+            schema=SCHEMA, graft=version("graft"), network=source.network, builder=trunk.builder,
+            architecture=trunk.architecture, head=trunk.head, classes=collection.classes,
             preprocess=preprocess_fields(preprocess), calibration={"method": "none"},
             strategy="probe", seed=settings.seed, data=_data(learnt, found, folder), test=to_json(scores),
             test_without_leaks=to_json(unleaked) if unleaked else None, looks=looks,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import timm
@@ -17,26 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from graft.errors import UsageError, nearest
-from graft.models.network import Network, head
+from graft.models.network import Built, Network, head
 
 _CHAINS: Final = ("blocks", "stages", "layers", "features", "body")  # children that hold the stages themselves
-
-
-@dataclass(frozen=True)
-class Adapted:
-    """A timm network in our form.
-
-    published: our name of each parameter and buffer → timm's. size: side of the input, pixels. mean, std: per channel,
-    0–1. interpolation: how timm's evaluation resizes. crop_pct: the share of the picture that it keeps.
-    """
-
-    network: Network
-    published: dict[str, str]
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    crop_pct: float
 
 
 class _Body(nn.Module):
@@ -50,7 +32,7 @@ class _Body(nn.Module):
         return cast(Tensor, self.model.forward_features(x))  # type: ignore[operator]
 
 
-def adapt(timm_name: str, *, num_classes: int = 1000, pretrained: bool = False) -> Adapted:
+def adapt(timm_name: str, *, num_classes: int = 1000, pretrained: bool = False) -> Built:
     """Build a CNN of timm as stages and classifier, in eval mode.
 
     pretrained: fetch timm's own weights, which needs a network connection.
@@ -88,7 +70,7 @@ def adapt(timm_name: str, *, num_classes: int = 1000, pretrained: bool = False) 
     published = {ours: names[id(tensor)] for ours, tensor in network.state_dict(keep_vars=True).items()}
     if sorted(published.values()) != sorted(model_names):
         raise UsageError(f"timm:{timm_name} shares or hides weights, so it cannot be cut; choose another network")
-    return Adapted(
+    return Built(
         network.eval(), published, size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"],
         float(config["crop_pct"]),
     )  # fmt: skip

@@ -5,46 +5,115 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from graft.errors import BadModel, shown
-from graft.models.adapter import Adapted, adapt
-from graft.models.weights import Source
+from graft.models.adapter import adapt
+from graft.models.card import Card, Published
+from graft.models.catalog import create, find
+from graft.models.network import Built, head
+from graft.models.published import COUNTER, in_our_names
+from graft.models.weights import Builder, Source
+
+_IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)  # of cards without published weights
+_IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 
-def build(source: Source) -> Adapted:
+def build(source: Source) -> Built:
     """The network of `source` with its weights, in eval mode, 1,000 classes unless the weights say otherwise.
 
     Raises UsageError for an architecture that cannot be cut, BadModel for weights that are not its own, are not
-    finite, or (timm's download) cannot be had.
+    finite, or (a download) cannot be had.
     """
+    return _build_ours(source) if source.builder == "graft" else _build_timms(source)
+
+
+def bare(builder: Builder, architecture: str, *, num_classes: int) -> Built:
+    """A network that still waits for its weights, in eval mode: whatever stands there, until `load_weights` fills it.
+
+    builder, architecture: as a `Source` has them. Raises UsageError for an architecture that cannot be cut.
+    """
+    if builder == "timm":
+        return adapt(architecture, num_classes=num_classes)
+    card = find(architecture)
+    with torch.device("meta"):  # no time spent on drawing weights that are to be replaced
+        network = create(architecture, num_classes=num_classes).eval()
+    network.to_empty(device="cpu")
+    names = {name: name for name in network.state_dict()}
+    mean, std = (card.published[0].mean, card.published[0].std) if card.published else (_IMAGENET_MEAN, _IMAGENET_STD)
+    return Built(network, names, card.takes.side, mean, std, interpolation="bilinear", crop_pct=0.875)
+
+
+def _build_ours(source: Source) -> Built:
+    card = find(source.architecture)
+    file = source.file
+    tensors = read_weights(file) if file else _download(card.published[0], source.network)
+    tensors, num_classes = _read_as(card, tensors)
+    built = bare("graft", card.name, num_classes=num_classes)
+    load_weights(built, tensors, name=str(file or f"{card.published[0].library}'s {card.published[0].model}"))
+    return built
+
+
+def _read_as(card: Card, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """The tensors under our names, and how many classes they were trained for (the card's, where that is missing)."""
+    with torch.device("meta"):
+        network = create(card.name)
+    renamed = in_our_names(network, card, tensors)
+    last = head(network)
+    name = next(name for name, parameter in network.named_parameters() if parameter is last.weight)
+    weight = renamed.get(name)
+    return renamed, weight.shape[0] if weight is not None and weight.ndim else card.classes
+
+
+def _build_timms(source: Source) -> Built:
     if source.file is None:
-        hub = logging.getLogger("huggingface_hub")
-        level = hub.level
-        hub.setLevel(logging.ERROR)  # its retries; what matters is in the error
-        try:
-            return adapt(source.timm_name, pretrained=True)
-        except (OSError, RuntimeError) as error:  # hub errors derive from either, by their cause
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise BadModel(
-                f"weights of {source.network} could not be downloaded ({first[:120]}); give --weights FILE, or use a "
-                "network that comes with graft, such as efficientnet-lite0"
-            ) from error
-        finally:
-            hub.setLevel(level)
+        with _downloading(source.network):
+            return adapt(source.architecture, pretrained=True)
     tensors = read_weights(source.file)
-    adapted = adapt(source.timm_name, num_classes=_num_classes(tensors, source.timm_name))
+    built = bare("timm", source.architecture, num_classes=_num_classes(tensors, source.architecture))
     if source.by_position:
-        tensors = dict(zip(adapted.published.values(), tensors.values(), strict=True))
-    load_weights(adapted, tensors, name=str(source.file))
-    return adapted
+        tensors = dict(zip(built.published.values(), tensors.values(), strict=True))
+    load_weights(built, tensors, name=str(source.file))
+    return built
+
+
+def _download(published: Published, network: str) -> dict[str, Tensor]:
+    """The tensors that a library publishes, by its names: its own download, kept in its own cache."""
+    with _downloading(network):
+        if published.library == "timm":
+            theirs: nn.Module = timm.create_model(published.model, pretrained=True)
+        else:
+            from torchvision import models  # type: ignore[import-untyped]
+
+            theirs = models.get_model(published.model, weights="DEFAULT", progress=False)
+    return theirs.state_dict()
+
+
+@contextmanager
+def _downloading(network: str) -> Iterator[None]:
+    """Make one line of whatever a library says when a download fails, its retries left out."""
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # the libraries' errors derive from either, by their cause
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise BadModel(
+            f"weights of {network} could not be downloaded ({first[:120]}); give --weights FILE, or use a "
+            "network that comes with graft, such as efficientnet-lite0"
+        ) from error
+    finally:
+        hub.setLevel(level)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -77,21 +146,21 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
 
 
-def load_weights(adapted: Adapted, tensors: Mapping[str, Tensor], *, name: str) -> None:
-    """Copy tensors, by timm's names, into a network; all of them or none.
+def load_weights(built: Built, tensors: Mapping[str, Tensor], *, name: str) -> None:
+    """Copy tensors, by their names in `built.published`, into a network; all of them or none.
 
     name: where they come from, for messages. Raises BadModel listing what is missing, extra, of another shape or not
     finite.
     """
-    wanted = {theirs: ours for ours, theirs in adapted.published.items()}
-    state = adapted.network.state_dict()
-    counters = {theirs for theirs in wanted if theirs.endswith("num_batches_tracked")}
+    wanted = {theirs: ours for ours, theirs in built.published.items()}
+    state = built.network.state_dict()
+    counters = {theirs for theirs in wanted if theirs.endswith(COUNTER)}
     missing = [t for t in wanted if t not in tensors and t not in counters]
     extra = [t for t in tensors if t not in wanted]
     shapes = [
         f"{theirs} is {tuple(tensors[theirs].shape)} and should be {tuple(state[ours].shape)}"
         for theirs, ours in wanted.items()
-        if theirs in tensors and tensors[theirs].numel() != state[ours].numel()
+        if theirs in tensors and not _same_shape(tensors[theirs], state[ours])
     ]
     if missing or extra or shapes:
         parts = [
@@ -105,10 +174,15 @@ def load_weights(adapted: Adapted, tensors: Mapping[str, Tensor], *, name: str) 
     unsound = [t for t in wanted if t in tensors and not torch.isfinite(tensors[t].float()).all()]
     if unsound:
         raise BadModel(f"{shown(name)} holds values that are not finite, in {unsound[0]}; get a sound copy of the file")
-    adapted.network.load_state_dict(
-        {ours: tensors[theirs].reshape(state[ours].shape) if theirs in tensors else state[ours]
+    built.network.load_state_dict(
+        {ours: tensors[theirs].reshape(state[ours].shape) if theirs in tensors else torch.zeros_like(state[ours])
          for theirs, ours in wanted.items()}
     )  # fmt: skip
+
+
+def _same_shape(theirs: Tensor, ours: Tensor) -> bool:
+    """Equal, or a linear layer that is published as a 1×1 convolution: (K, D, 1, 1) for (K, D)."""
+    return theirs.shape[: ours.ndim] == ours.shape and theirs.numel() == ours.numel()
 
 
 def _num_classes(tensors: Mapping[str, Tensor], timm_name: str) -> int:

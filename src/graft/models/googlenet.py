@@ -35,6 +35,7 @@ class Widths:
 
     @property
     def out_channels(self) -> int:
+        """Channels of the module's output: its four branches side by side."""
         return self.conv1x1 + self.conv3x3 + self.conv5x5 + self.project
 
 

@@ -12,6 +12,7 @@ classifier  an `nn.Sequential` that takes the last stage's maps (N, C, h, w); it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor, nn
@@ -46,6 +47,24 @@ class Network(nn.Module):
         for name in self.stage_names:
             x = self.stages.get_submodule(name)(x)
         return cast(Tensor, self.classifier(x))
+
+
+@dataclass(frozen=True)
+class Built:
+    """A network and what its weights go with, whichever library it comes from.
+
+    published: our name of each parameter and buffer → its name in files of weights (for our own networks the same).
+    size: side of the input, pixels. mean, std: per channel, 0–1. interpolation: how pictures are resized to evaluate
+    it. crop_pct: the share of the picture, by side, that evaluation keeps.
+    """
+
+    network: nn.Module
+    published: dict[str, str]
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    crop_pct: float
 
 
 def stage_names(network: nn.Module) -> tuple[str, ...]:

