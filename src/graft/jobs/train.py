@@ -217,6 +217,7 @@ def summary(manifest: Manifest, out: Path) -> str:
             f"(95 % interval {100 * top1['low']:.1f}–{100 * top1['high']:.1f}); "
             f"always saying {manifest.test['majority']!r} would be right on {100 * baseline['value']:.1f} %."
         ),
+        *_without_leaks(manifest),
         *manifest.data["notes"],
         (
             f"{seconds['total']:.1f} seconds, {seconds['total'] / max(seconds['limit'], 1e-9):.2f} times what decoding "
@@ -226,6 +227,18 @@ def summary(manifest: Manifest, out: Path) -> str:
         f"Try it: graft predict {out} PICTURE",
     ]
     return "\n".join(lines)
+
+
+def _without_leaks(manifest: Manifest) -> list[str]:
+    """A line on the score without test pictures that have a near-duplicate in training, if there are any."""
+    clean, test = manifest.test_without_leaks, manifest.test
+    if clean is None or test is None:
+        return []
+    top1 = clean["top1"]
+    leaked = f"{test['n'] - clean['n']:,} test pictures have a near-duplicate in training; without them it is right on "
+    return [
+        leaked + f"{100 * top1['value']:.1f} % of {clean['n']:,} ({100 * top1['low']:.1f}–{100 * top1['high']:.1f})."
+    ]
 
 
 def _readable(collection: Collection, features: Features) -> Collection:

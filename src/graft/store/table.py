@@ -97,7 +97,7 @@ class Table:
             segment = self._segments[number]
             chosen = places[:, 0] == number
             out[chosen] = segment.records["row"][places[chosen, 1]]
-            segment.mapped.madvise(mmap.MADV_DONTNEED)
+            _give_back(segment.mapped)
         return out
 
     def append(self, keys: list[bytes], rows: NDArray[np.generic]) -> None:
@@ -148,12 +148,18 @@ class Table:
         self._segments.append(_Segment(records, mapped))
         for position, key in enumerate(_keys(records)):
             self._where.setdefault(key, (number, position))
-        mapped.madvise(mmap.MADV_DONTNEED)
+        _give_back(mapped)
 
 
 def _keys(records: NDArray[np.void]) -> Iterator[bytes]:
     joined = records["key"].tobytes()
     return (joined[i : i + KEY_BYTES] for i in range(0, len(joined), KEY_BYTES))
+
+
+def _give_back(mapped: mmap.mmap) -> None:
+    """Let the system take the file's pages out of this process; it reads them again when they are needed."""
+    if hasattr(mapped, "madvise"):  # not on Windows
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _stat(path: Path) -> os.stat_result | None:
