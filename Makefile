@@ -13,7 +13,7 @@ demo: .venv/ready
 	$(BIN)/graft demo --out demo --force
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/ready
 	$(BIN)/ruff check .

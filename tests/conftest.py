@@ -1,14 +1,21 @@
-"""What tests of every room share: the folder of real data, where it stands."""
+"""What tests of every room share: real data, one exported trunk, and a model trained on real digits.
+
+`make test` runs them in two processes. Each has its own fixtures, but for the trunk: its export takes longest.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the test's problems are small; threads that spin cost more
+# The tests' problems are small, and every core has its own process of tests: threads that wait for others cost more.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's
 
 KIT = Path(os.environ.get("GRAFT_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -27,14 +34,22 @@ def data_kit() -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder, as `--cache` takes it, in which the trunk of efficientnet-lite0 has been exported once."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with the exported trunk of efficientnet-lite0: the first process that asks makes it for all."""
     from graft.models.weights import find_source
     from graft.transfer.trunk import open_trunk
 
-    folder = tmp_path_factory.mktemp("cache")
-    open_trunk(find_source("efficientnet-lite0"), folder)
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "exported"
+    with FileLock(f"{folder}.lock"):
+        open_trunk(find_source("efficientnet-lite0"), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def session_cache(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder, as `--cache` takes it, which holds the trunk of efficientnet-lite0 and fills as tests run."""
+    return Path(shutil.copytree(exported, tmp_path_factory.mktemp("cache"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")

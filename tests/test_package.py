@@ -13,9 +13,10 @@ import graft
 
 SRC = Path(graft.__file__).parent
 EXPORTS = [
-    "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores", "TrainSettings",
-    "UsageError", "audit", "load", "train",
+    "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores",
+    "TrainSettings", "UsageError", "analyze", "audit", "load", "networks", "train",
 ]  # fmt: skip
+COMMANDS = ("train", "predict", "demo", "audit", "info", "evaluate", "networks", "analyze", "compare")
 HEAVY = ("torch", "timm", "onnx", "onnxruntime", "numpy", "PIL", "scipy")
 
 
@@ -43,7 +44,7 @@ def test_importing_graft_imports_nothing_heavy() -> None:
     assert not found & set(HEAVY)
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["predict"], ["demo"], ["audit"], ["info"], ["evaluate"]])
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)])
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = f"""
 import sys

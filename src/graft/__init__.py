@@ -11,15 +11,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from graft.analysis.table import Analysis
     from graft.errors import BadFolder, BadModel, BadPicture, GraftError, UsageError
     from graft.evaluate.intervals import Interval
     from graft.evaluate.metrics import Scores
     from graft.evaluate.prediction import Prediction
+    from graft.jobs.analyze import analyze
     from graft.jobs.audit import audit
     from graft.jobs.model import Model, load
+    from graft.jobs.networks import networks
     from graft.jobs.train import TrainSettings, train
 
 _HOMES = {
+    "Analysis": "graft.analysis.table",
     "BadFolder": "graft.errors",
     "BadModel": "graft.errors",
     "BadPicture": "graft.errors",
@@ -30,14 +34,16 @@ _HOMES = {
     "Scores": "graft.evaluate.metrics",
     "TrainSettings": "graft.jobs.train",
     "UsageError": "graft.errors",
+    "analyze": "graft.jobs.analyze",
     "audit": "graft.jobs.audit",
     "load": "graft.jobs.model",
+    "networks": "graft.jobs.networks",
     "train": "graft.jobs.train",
 }
 
 __all__ = [
-    "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores", "TrainSettings",
-    "UsageError", "audit", "load", "train",
+    "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores",
+    "TrainSettings", "UsageError", "analyze", "audit", "load", "networks", "train",
 ]  # fmt: skip
 
 

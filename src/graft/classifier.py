@@ -49,9 +49,9 @@ _MAX_MANIFEST: Final = 64 * 1024**2
 class Manifest(BaseModel):
     """What `model.json` holds.
 
-    network: the name the user gave. builder, architecture: whose code builds it, and its name there. head: the published
-    name of its last layer. test: the scores on the test split, as graft.evaluate.metrics writes them. looks: how often
-    the test split has been used. calibration: how scores become probabilities. seconds: by step, with `total` and
+    network: the name the user gave. builder, architecture: whose code builds it, and its name there. head: the name of
+    its last layer in the weights. test: the scores on the test split, as graft.evaluate.metrics writes them. looks: how
+    often the test split has been used. calibration: how scores become probabilities. seconds: by step, with `total` and
     `limit`, the least this machine could have taken. files: SHA-256 by name.
     """
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from graft.analysis.meta import built_without_weights
 from graft.analysis.table import NOT_CALLED, PICTURE
 from graft.analysis.trace import analyze_module
 from graft.errors import UsageError
@@ -66,7 +67,7 @@ def test_torchvision_networks(name: str) -> None:
 
 @pytest.mark.parametrize("name", TIMM)
 def test_timm_networks(name: str) -> None:
-    network = timm.create_model(name, pretrained=False).eval().to("meta")
+    network = built_without_weights(lambda: timm.create_model(name, pretrained=False)).eval()
     check(network, network.pretrained_cfg["input_size"])
 
 

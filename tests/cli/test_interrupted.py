@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,12 +33,14 @@ def test_kill_at_ten_moments(
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "trunks").symlink_to(session_cache / "trunks")
+    few = tmp_path / "few"  # a run spends its time evenly on its parts then
+    shutil.copytree(digits, few, ignore=shutil.ignore_patterns("0[5-9].png", "1?.png"))
     began = time.monotonic()
-    assert graft("train", digits, "--out", "whole").returncode == 0
+    assert graft("train", few, "--out", "whole").returncode == 0
     lasts = time.monotonic() - began
     drawn = random.Random(0)
     for _ in range(10):
-        run = started(environment, "train", digits, "--out", tmp_path / "new", "--cache", cache)
+        run = started(environment, "train", few, "--out", tmp_path / "new", "--cache", cache)
         try:
             run.wait(timeout=drawn.uniform(0, lasts))
         except subprocess.TimeoutExpired:
@@ -48,7 +51,7 @@ def test_kill_at_ten_moments(
             (tmp_path / "new").rename(tmp_path / f"done-{run.pid}")
     (tmp_path / ".new.partial").mkdir(exist_ok=True)
     (tmp_path / ".new.partial" / "model.onnx").write_bytes(b"half")
-    assert graft("train", digits, "--out", "new", "--cache", cache).returncode == 0
+    assert graft("train", few, "--out", "new", "--cache", cache).returncode == 0
     assert not list(tmp_path.glob(".new.*"))
     for name in ("model.safetensors", "model.onnx", "samples.csv"):
         assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

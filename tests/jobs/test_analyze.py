@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 
 from analysis.lecture_networks import alexnet_prototxt
+from graft.classifier import load
 from graft.errors import UsageError
 from graft.jobs.analyze import find_subject, parse_shape, picture_sizes, run_analyze, run_compare
+from graft.models.weights import PACKAGED
 
 
 def test_json_of_a_network_of_ours() -> None:
@@ -28,6 +30,38 @@ def test_files_are_written(tmp_path: Path) -> None:
     ET.parse(svg)
     assert html.read_text().count("<svg") == 2
     assert run_analyze(str(path), form="csv").splitlines()[1].startswith("conv1,conv,3×227×227,64×56×56,11×11,4×4")
+
+
+def test_a_trained_model_folder_is_the_graph_that_is_shipped(model: Path) -> None:
+    """EfficientNet-Lite0 with 4 classes for 1,000: 1,280 multiply-adds and weights fewer for each, and 1 bias."""
+    subject = find_subject(str(model))
+    assert subject.analysis.network == "model"
+    assert subject.analysis.macs == PACKAGED[0].macs - 996 * 1280
+    convolutions = sum(layer.macs for layer in subject.analysis.layers if layer.kind.endswith("conv"))
+    assert convolutions == PACKAGED[0].macs - 1000 * 1280
+    test = load(model).manifest.test
+    assert test is not None
+    assert subject.accuracy == pytest.approx(100 * test["top1"]["value"])
+    assert subject.analysis.input_shape == (3, 224, 224)  # though the graph takes its channels last
+    row = run_compare([str(model), "efficientnet-lite0"]).splitlines()[2]
+    assert row.split()[:2] == ["model", "3×224×224"]
+    with pytest.raises(UsageError, match="leave --input out"):
+        find_subject(str(model), (3, 160, 160))
+
+
+def test_a_trained_model_folder_against_its_pictures(model: Path, digits: Path) -> None:
+    """MNIST's 28 pixels become 224, and the last maps see all of them."""
+    text = run_analyze(str(model), against=digits)
+    assert text.startswith("median picture 28×28 pixels, scaled by 8.00")
+    assert "is enlarged 8.0 times to 224" in text
+
+
+def test_packaged_networks_by_name() -> None:
+    for packaged in PACKAGED:
+        subject = find_subject(packaged.name)
+        assert (subject.analysis.network, subject.accuracy) == (packaged.name, 100 - (packaged.error.top1 or 0))
+        assert subject.analysis.input_shape == (3, packaged.size, packaged.size)
+        assert (subject.analysis.parameters, subject.analysis.macs) == (packaged.parameters, packaged.macs)
 
 
 def test_libraries_by_name() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -220,14 +221,14 @@ def test_names_that_nothing_is_called_are_refused_with_the_nearest() -> None:
 def test_a_package_that_is_missing_or_of_another_version_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    missing = Packaged("lite9", "tf_efficientnet_lite0", "no_such_package_at_all", "weights.pth", 224)
+    missing = replace(PACKAGED[0], name="lite9", package="no_such_package_at_all", file="weights.pth")
     monkeypatch.setattr(module, "PACKAGED", (missing,))
     with pytest.raises(BadModel, match="lite9 needs the package no_such_package_at_all, which is not installed"):
         find_source("lite9")
     (tmp_path / "stale_package_of_weights").mkdir()
     (tmp_path / "stale_package_of_weights" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    stale = Packaged("lite9", "tf_efficientnet_lite0", "stale_package_of_weights", "weights.pth", 224)
+    stale = replace(missing, package="stale_package_of_weights")
     monkeypatch.setattr(module, "PACKAGED", (stale,))
     with pytest.raises(BadModel, match=r"stale_package_of_weights should carry weights\.pth, it does not; install"):
         find_source("lite9")

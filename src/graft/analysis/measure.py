@@ -19,7 +19,7 @@ from graft.errors import UsageError, nearest
 
 @dataclass(frozen=True)
 class StageTime:
-    """A stage's median time for one batch. macs: of the whole batch; per_second: macs by seconds, 0 for no time."""
+    """A stage's median time for one batch. macs: of the whole batch."""
 
     stage: str
     seconds: float
@@ -27,6 +27,7 @@ class StageTime:
 
     @property
     def per_second(self) -> float:
+        """MACs by seconds, 0 where no time was measured."""
         return self.macs / self.seconds if self.seconds else 0.0
 
 

@@ -112,7 +112,8 @@ def analyze_onnx(model: onnx.ModelProto, *, name: str, input_shape: Shape | None
     walk = _Walk(name, constants, shapes, {image.name: _Value((PICTURE,), start, grid, False)})
     for node in inferred.node:
         walk.node(node)
-    return Analysis(name, shape, overwriting(walk.rows))
+    picture = (shape[2], *shape[:2]) if channels_last else shape  # (C, H, W)
+    return Analysis(name, picture, overwriting(walk.rows))
 
 
 def _pictured(image: onnx.ValueInfoProto, wanted: Shape | None, name: str) -> Shape:
@@ -133,7 +134,9 @@ def _pictured(image: onnx.ValueInfoProto, wanted: Shape | None, name: str) -> Sh
 
 
 def _shape(value: onnx.ValueInfoProto) -> Shape:
-    return tuple(int(dim.dim_value) for dim in value.type.tensor_type.shape.dim)
+    """A first side that is left open is the batch, which is one; another leaves the whole shape unknown: ()."""
+    batch, *sides = [int(dim.dim_value) for dim in value.type.tensor_type.shape.dim] or [0]
+    return (batch or 1, *sides) if all(sides) else ()
 
 
 def _grid(shape: Shape) -> Pair:
@@ -159,6 +162,8 @@ class _Walk:
             for attribute in node.attribute:
                 if attribute.name == "value":
                     self.constants[node.output[0]] = attribute.t
+            return
+        if node.op_type in ("Shape", "Size"):  # numbers that do not depend on what the picture shows
             return
         sources = [self.values[name] for name in node.input if name in self.values]
         if not sources:

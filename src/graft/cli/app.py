@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from graft.cli import analyze, audit, demo, evaluate, info, predict, train
+from graft.cli import analyze, audit, demo, evaluate, info, networks, predict, train
 from graft.errors import GraftError
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command("audit", rich_help_panel=PICTURES)(audit.audit)
 app.command("info", rich_help_panel=USE)(info.info)
 app.command("predict", rich_help_panel=USE)(predict.predict)
 app.command("evaluate", rich_help_panel=USE)(evaluate.evaluate)
+app.command("networks", rich_help_panel=NETWORKS)(networks.networks)
 app.command("analyze", rich_help_panel=NETWORKS)(analyze.analyze)
 app.command("compare", rich_help_panel=NETWORKS)(analyze.compare)
 

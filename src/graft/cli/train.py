@@ -20,10 +20,10 @@ def train(
     csv: CsvFile = None,
     network: Annotated[
         str,
-        typer.Option(help="efficientnet-lite0, -lite1, -lite2, or timm:NAME.", rich_help_panel=_NETWORK),
+        typer.Option(help="A name that `graft networks` lists, or timm:NAME.", rich_help_panel=_NETWORK),
     ] = "efficientnet-lite0",
     weights: Annotated[
-        Path | None, typer.Option(help="Pretrained weights: a .safetensors or .pt file.", rich_help_panel=_NETWORK)
+        Path | None, typer.Option(help="Its pretrained weights, a .safetensors or .pt file.", rich_help_panel=_NETWORK)
     ] = None,
     fit: Annotated[
         str, typer.Option(help="How pictures fill the square: squash, crop or pad.", rich_help_panel=_NETWORK)

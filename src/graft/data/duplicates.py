@@ -31,7 +31,7 @@ _SPREADS: Final = 8.0
 _NORMAL_P90: Final = 1.2816  # 90th percentile of the standard normal distribution
 _FEWEST_FOR_SPREAD: Final = 64  # pictures: below this the copies themselves would set the spread
 _SAMPLED_PAIRS: Final = 100_000
-_SAMPLED_PICTURES: Final = 10_000  # among them
+_SAMPLED_PICTURES: Final = 10_000  # among them; the first by digest are as good as any
 
 _LARGE: Final = 32  # pictures in a component that may be as sparse as it likes
 _DENSE: Final = 0.2  # share of a large component's pairs that must match
@@ -59,11 +59,12 @@ def near_groups(facts: NDArray[np.void]) -> NDArray[np.int64]:
     """
     _check(facts)
     _, first, exact = np.unique(_rows(facts["pixels"]), return_index=True, return_inverse=True)  # in order of digest
-    has_detail = facts["fingerprint"][first].any(axis=1)
+    has_detail = (facts["fingerprint"] != 0).any(axis=1)[first]
+    detailed = first[has_detail]
+    threshold = _threshold(facts["fingerprint"][detailed[:_SAMPLED_PICTURES]])
 
-    fingerprints, same = np.unique(_rows(facts["fingerprint"][first[has_detail]]), return_inverse=True)
+    fingerprints, same = np.unique(_rows(facts["fingerprint"][detailed]), return_inverse=True)
     prints = fingerprints.view(np.int8).reshape(len(fingerprints), FINGERPRINT_SIDE**2)  # (m, 256), each once
-    threshold = _threshold(facts["fingerprint"][first[has_detail]])
 
     roots = np.arange(len(first)) + len(prints)  # blank pictures keep a root of their own
     roots[has_detail] = _components(prints, threshold)[same]
@@ -94,7 +95,6 @@ def _threshold(prints: NDArray[np.int8]) -> float:
     Pairs are sampled at fixed distances in that order, which is as good as drawing them and needs no generator.
     The spread is read off the 90th percentile, so up to a tenth of all pairs may be copies before it grows.
     """
-    prints = prints[:_SAMPLED_PICTURES]  # the first by digest are as good as any
     n = len(prints)
     if n < _FEWEST_FOR_SPREAD:
         return _FLOOR

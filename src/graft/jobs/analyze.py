@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -30,6 +30,15 @@ class Subject:
     stages: tuple[str, ...] = ()
     build: Callable[[], nn.Module] | None = None
     accuracy: float | None = None
+
+
+def analyze(what: str | Path, *, input_shape: Shape | None = None) -> Analysis:
+    """A network layer by layer: shapes, memory, parameters, multiply-adds, receptive fields.
+
+    what: as `run_analyze` takes it. input_shape: (C, H, W) of one picture, the network's own if None.
+    Raises UsageError when it cannot be found, read or followed, BadModel for a model folder that is not sound.
+    """
+    return find_subject(str(what), input_shape).analysis
 
 
 def parse_shape(text: str) -> Shape:
@@ -125,6 +134,8 @@ def find_subject(what: str, input_shape: Shape | None = None) -> Subject:
         return _torchvision(name, input_shape)
     path = Path(what)
     if path.is_dir():
+        if input_shape is not None:
+            raise UsageError(f"the input of a model folder is part of it; leave --input out for {shown(what)}")
         return _model_folder(path)
     if path.suffix == ".onnx":
         from graft.analysis.onnx_graph import read_onnx
@@ -139,12 +150,18 @@ def find_subject(what: str, input_shape: Shape | None = None) -> Subject:
 
 def _ours(name: str, input_shape: Shape | None) -> Subject:
     from graft.models.catalog import CARDS, create, find
+    from graft.models.weights import PACKAGED
 
-    known = [card.name for card in CARDS]
-    if name not in known:
+    for packaged in PACKAGED:
+        if name == packaged.name:
+            subject = _timm(packaged.timm_name, input_shape or (3, packaged.size, packaged.size))
+            accuracy = None if packaged.error.top1 is None else round(100 - packaged.error.top1, 2)
+            return replace(subject, analysis=replace(subject.analysis, network=name), accuracy=accuracy)
+    known = [*(packaged.name for packaged in PACKAGED), *(card.name for card in CARDS)]
+    if name not in [card.name for card in CARDS]:
         raise UsageError(
-            f"{shown(name)!r} is no network of ours; give one of its names, timm:NAME, torchvision:NAME, FILE.onnx, "
-            f"FILE.prototxt or a model folder{nearest(name, known)}"
+            f"{shown(name)!r} is no network of ours; give a name that `graft networks` lists, timm:NAME, "
+            f"torchvision:NAME, FILE.onnx, FILE.prototxt or a model folder{nearest(name, known)}"
         )
     card = find(name)
 

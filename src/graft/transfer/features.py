@@ -26,7 +26,7 @@ Known = Callable[[bytes], bool]
 
 _SAVE_EVERY: Final = 512  # pictures: what a killed run loses at the most
 _GPU_BATCH: Final = 64
-_IN_MEMORY: Final = 32 * 1024**2  # bytes of float32 features that are kept in memory rather than streamed
+_IN_MEMORY: Final = 24 * 1024**2  # bytes of float32 features that are kept in memory rather than streamed
 _TIMED: Final = 32  # pictures that are timed when all features were already known
 
 

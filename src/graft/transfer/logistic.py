@@ -50,7 +50,7 @@ class Rows:
         """
         step = min(_CHUNK_ROWS, max(64, _CHUNK_BYTES // (4 * max(self.width, columns))))
         parts = [slice(start, min(start + step, self.count)) for start in range(0, self.count, step)]
-        return ordered_map(lambda part: work(part, self.read(part)), parts, ahead=2, pool=pool)
+        return ordered_map(lambda part: work(part, self.read(part)), parts, ahead=1, pool=pool)
 
 
 @dataclass(frozen=True)
@@ -88,10 +88,12 @@ def moments(rows: Rows) -> Moments:
         total += one_total
         gram += one_gram
     shift = total / rows.count
-    covariance = gram / rows.count - np.outer(shift, shift)
-    deviation = np.sqrt(np.maximum(np.diag(covariance), 0))
+    gram /= rows.count
+    gram -= np.outer(shift, shift)  # the covariance
+    deviation = np.sqrt(np.maximum(np.diag(gram), 0))
     scale = np.where(deviation > 1e-6 * (1 + np.abs(shift + origin[0])), deviation, 1.0)
-    spread, basis = np.linalg.eigh((covariance / np.outer(scale, scale)).astype(np.float32))
+    gram /= np.outer(scale, scale)  # the correlation
+    spread, basis = np.linalg.eigh(gram.astype(np.float32))
     return Moments(
         (shift + origin[0]).astype(np.float32),
         scale.astype(np.float32),
