@@ -1,10 +1,11 @@
 """`graft train` against the least that the machine could take: one decode and one forward pass of every picture.
 
-python -m benchmarks.main_job [speed] [accuracy] [start] [memory]      (all four: about 15 minutes on two cores)
+python -m benchmarks.main_job [speed] [accuracy] [fits] [start] [memory]      (all: about 15 minutes on two cores)
 
 speed     on trashnet, in turns within one run: the limit, a cold run (features unknown, the trunk's ONNX file there), a
           warm run; wall time after imports; medians of five rounds.
 accuracy  the probe on trashnet, a fifth held out, five seeds.
+fits      the same for each way to fill the square: squash, crop, pad.
 start     `graft --help`, `graft predict` of one picture: whole processes, medians of seven.
 memory    peak of a whole cold run on trashnet, and on 5,000 and 50,000 generated JPEGs.
 """
@@ -26,7 +27,7 @@ from PIL import Image
 
 from benchmarks.machine import DATA, keep
 from graft.data.decode import decode, read_picture
-from graft.data.preprocess import fit_picture
+from graft.data.preprocess import FITS, fit_picture
 from graft.data.scan import scan
 from graft.jobs import train
 from graft.jobs.info import run as info
@@ -90,6 +91,20 @@ def accuracy(cache: Path, work: Path) -> dict[str, Any]:
     }
 
 
+def fits(cache: Path, work: Path) -> dict[str, Any]:
+    """Top-1 on the held-out fifth for each way to fill the square, the same splits for all."""
+    found: dict[str, Any] = {}
+    for fit in FITS:
+        values = []
+        for seed in SEEDS:
+            settings = train.TrainSettings(cache=cache, seed=seed, fit=fit)
+            manifest = train.run(TRASHNET, work / "run", settings, force=True)
+            assert manifest.test is not None
+            values.append(100 * manifest.test["top1"]["value"])
+        found[fit] = {"top1_percent": [round(v, 2) for v in values], "mean": round(statistics.mean(values), 2)}
+    return found
+
+
 def start(cache: Path, work: Path) -> dict[str, Any]:
     """Seconds of whole processes."""
     train.run(TRASHNET, work / "run", train.TrainSettings(cache=cache), force=True)
@@ -151,7 +166,7 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure the sections named on the command line, or all."""
-    sections = {"speed": speed, "accuracy": accuracy, "start": start, "memory": memory}
+    sections = {"speed": speed, "accuracy": accuracy, "fits": fits, "start": start, "memory": memory}
     chosen = sys.argv[1:] or list(sections)
     with tempfile.TemporaryDirectory() as folder:
         cache, work = Path(folder) / "cache", Path(folder) / "work"
