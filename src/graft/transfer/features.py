@@ -56,7 +56,7 @@ class Features:
         """The features of the samples `which`, (k, width) float32: in memory where they are few, else from the disk."""
         places = self.table.locate([self.keys[i] for i in which])
 
-        def read(part: slice) -> NDArray[np.float32]:
+        def read(part: slice | NDArray[np.int64]) -> NDArray[np.float32]:
             return self.table.gather(places[part]).astype(np.float32)
 
         if len(which) * self.width * 4 > _IN_MEMORY:

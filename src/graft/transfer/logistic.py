@@ -24,7 +24,7 @@ from graft.runtime.stream import cores, ordered_map
 Result = TypeVar("Result")
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Read = Callable[[slice], Floats]  # rows of the feature matrix → (k, D) float32
+Read = Callable[[slice | NDArray[np.int64]], Floats]  # rows of the feature matrix → (k, D) float32
 
 _MEMORY: Final = 10  # pairs that L-BFGS keeps
 _CHUNK_ROWS: Final = 512  # rows that one thread takes at a time

@@ -12,14 +12,15 @@ from threadpoolctl import threadpool_limits
 from graft.progress import Progress, silent
 from graft.transfer.logistic import Fits, Floats, Moments, Rows, fit, moments, scores
 
-STRENGTHS: Final = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
+STRENGTHS: Final = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """Ridge strengths tried, strongest first: the reciprocal of scikit-learn's C."""
 
 _USUAL: Final = 100.0  # where the search begins
-_LOOSE, _TIGHT = 2e-2, 3e-3  # tolerances: of fits that are only compared, and of the head
-_SEARCH_BYTES: Final = 24 * 1024**2  # of float32 features that the search looks at; more rows decide nothing
+_LOOSE, _TIGHT = 2e-2, 3e-3  # tolerances: of fits that are only compared and of very large ones, and of the head
+_SEARCH_BYTES: Final = 24 * 1024**2  # of float32 features that the search looks at …
+_SEARCH_ROWS: Final = 32  # … or this many rows a class, where that is more: beyond both, more rows decide nothing
 _SEARCH_WORK: Final = 2**35  # rows × features × scores of one product in the search: a second on two cores
-_HELD_OUT_WORK: Final = 2**38  # the same for held-out scores of every row
+_HELD_OUT_WORK: Final = 2**36  # the same for held-out scores of every row
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,14 @@ def _fit_probe(
     weight = (np.ones(num_classes, np.float32) if class_weights is None else class_weights)[labels]  # (N,)
     folds = int(fold.max()) + 1
     sample, tried = _search_rows(rows, num_classes, folds)
-    searched = rows if len(sample) == rows.count else _picked(rows, sample)
+    whole = len(sample) == rows.count
+    searched = rows if whole else Rows(len(sample), rows.width, lambda part: rows.read(sample[part]))
     trials, fits = _search(searched, labels[sample], weight[sample], fold[sample], tried, shape, num_classes, progress)
     strength = min(trials, key=lambda trial: trial.log_loss).strength
     start = Fits(fits.weights.mean(axis=0, keepdims=True), fits.bias.mean(axis=0, keepdims=True))
     progress("fitting the head", 0, 1)
     held_out = np.full((rows.count, num_classes), np.nan, np.float32)
-    if searched is rows:
+    if whole:
         held_out = softmax(scores(rows, fits, shape, np.maximum(fold, 0)))
     elif rows.count * rows.width * num_classes * folds <= _HELD_OUT_WORK:
         again = Fits(start.weights.repeat(folds, axis=0), start.bias.repeat(folds, axis=0))
@@ -94,9 +96,11 @@ def _fit_probe(
         )  # fmt: skip
         held_out = softmax(scores(rows, again, shape, np.maximum(fold, 0)))
     held_out[fold < 0] = np.nan
+    large = rows.count * rows.width * num_classes > _SEARCH_WORK
     final = fit(
-        rows, labels, weight[None], shape, num_classes=num_classes, strength=strength, start=start, tolerance=_TIGHT
-    )
+        rows, labels, weight[None], shape,
+        num_classes=num_classes, strength=strength, start=start, tolerance=_LOOSE if large else _TIGHT,
+    )  # fmt: skip
     progress("fitting the head", 1, 1)
     head, bias = _on_raw_features(final, shape)
     return Probe(head, bias, strength, tuple(trials), held_out)
@@ -158,23 +162,16 @@ def _fold_weights(fold: NDArray[np.int64], weight: Floats, folds: int) -> Floats
     return np.where(fold[None, :] == np.arange(folds)[:, None], 0, weight).astype(np.float32)
 
 
-def _picked(rows: Rows, which: NDArray[np.int64]) -> Rows:
-    """Some of the rows, in memory."""
-    matrix = np.empty((len(which), rows.width), np.float32)
-    for position, row in enumerate(which.tolist()):
-        matrix[position] = rows.read(slice(row, row + 1))[0]
-    return Rows(len(which), rows.width, lambda part: matrix[part])
-
-
 def _search_rows(rows: Rows, num_classes: int, folds: int) -> tuple[NDArray[np.int64], int]:
     """The rows that the search looks at, and how many folds it holds out: all of both where that is quick.
 
     Otherwise one fold, and as many rows, evenly spread, as keep the search short.
     """
-    most = min(_SEARCH_BYTES // (4 * rows.width), _SEARCH_WORK // (rows.width * num_classes * folds))
+    enough = max(_SEARCH_BYTES // (4 * rows.width), _SEARCH_ROWS * num_classes)
+    most = min(enough, _SEARCH_WORK // (rows.width * num_classes * folds))
     if rows.count <= most:
         return np.arange(rows.count), folds
-    most = min(_SEARCH_BYTES // (4 * rows.width), _SEARCH_WORK // (rows.width * num_classes))
+    most = min(enough, _SEARCH_WORK // (rows.width * num_classes))
     return np.unique(np.linspace(0, rows.count - 1, min(rows.count, max(most, 1))).astype(np.int64)), 1
 
 
