@@ -16,7 +16,8 @@ from graft.data.preprocess import Preprocess, fit_picture
 from graft.data.scan import Sample
 from graft.errors import BadPicture
 from graft.store.table import Store
-from graft.transfer.features import Features, extract
+from graft.transfer import features as module
+from graft.transfer.features import Features, decode_once, extract
 
 PREPROCESS = Preprocess(8, "squash", "bilinear")
 WIDTH = 6
@@ -193,3 +194,23 @@ def test_features_of_real_photos_equal_pytorchs(data_kit: Callable[[str], Path],
     # half precision keeps 11 bits; the two runtimes differ by 1e-4 of the largest at the most; and a JPEG decoded
     # at a reduced size may not be what is compared here, so photos are small
     assert np.abs(matrix(found) - expected).max() <= (2.0**-11 + 1e-4) * np.abs(expected).max()
+
+
+def test_decoding_once_keeps_the_pixels_that_the_network_would_get(samples: list[Sample], tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    first = decode_once(samples, PREPROCESS, store)
+    again = decode_once(samples, PREPROCESS, Store(tmp_path / "store"))
+    assert (first.computed, again.computed) == (12, 0)
+    read = again.pixels(np.array([7, 2]))
+    expected = [fit_picture(Image.open(samples[i].path), PREPROCESS) for i in (2, 7, 7)]
+    np.testing.assert_array_equal(read(np.array([1, 0, 0])), expected)
+    assert read(np.array([0])).dtype == np.uint8
+
+
+def test_pixels_too_many_for_memory_are_read_from_the_disk(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = decode_once(samples, PREPROCESS, Store(tmp_path / "store"))
+    in_memory = found.pixels(np.arange(12))(np.array([11, 3]))
+    monkeypatch.setattr(module, "_PIXELS_IN_MEMORY", 0)
+    np.testing.assert_array_equal(found.pixels(np.arange(12))(np.array([11, 3])), in_memory)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from graft.data.audit import Audit
 from graft.data.decode import decode, read_picture
 from graft.data.preprocess import Preprocess
 from graft.errors import BadPicture
@@ -19,7 +18,7 @@ from graft.runtime.stream import ordered_map
 from graft.transfer.probe import Probe
 
 if TYPE_CHECKING:
-    from graft.jobs.train import Learnt
+    from graft.jobs.learnt import Gathered, Learnt
 
 _CARDS: Final = 18  # pictures in each gallery
 _THUMBNAIL: Final = 160  # longest side, pixels
@@ -27,50 +26,52 @@ _EXAMPLES: Final = 6
 
 
 def page(
-    learnt: Learnt,
-    found: Audit,
+    known: Learnt,
     scores: Scores,
     unleaked: Scores | None,
-    probe: Probe,
     *,
+    strategy: str,
+    probe: Probe | None,
     record: dict[str, Any],
     seconds: dict[str, float],
     limit: float,
     network: str,
     preprocess: Preprocess,
-    looks: int,
     title: str,
 ) -> str:
-    """The report as HTML text. seconds: by step, so far. limit: seconds of one decode and one forward pass of all."""
+    """The report as HTML text. seconds: by step, so far. limit: seconds of one decode and one forward pass of all.
+
+    probe: the search for the head's strength, where the strategy has one.
+    """
+    gathered = known.gathered
     parts = ("train", "val", "test")
     counts = [
-        ClassCounts(name, *(int((learnt.split.parts[learnt.labels == i] == part).sum()) for part in parts))
-        for i, name in enumerate(learnt.collection.classes)
+        ClassCounts(name, *(int((gathered.split.parts[gathered.labels == i] == part).sum()) for part in parts))
+        for i, name in enumerate(gathered.collection.classes)
     ]
+    trials = probe.trials if probe else ()
     versions = tuple((name, str(value)) for name, value in record["versions"].items())
     report = Report(
         title=title,
         made=record["made"][:10],
-        folder=learnt.collection.root.rstrip("/").rsplit("/", 1)[-1],
+        folder=gathered.collection.root.rstrip("/").rsplit("/", 1)[-1],
         network=network,
-        strategy=f"probe: logistic regression on the frozen trunk's features, strength {probe.strength:g}",
+        strategy=strategy,
         preprocessing=f"{preprocess.fit} to {preprocess.size} × {preprocess.size} pixels, {preprocess.interpolation}",
         counts=tuple(counts),
         scores=scores,
-        record=Record(versions, record["machine"], record["settings"]["seed"], record["trunk"], looks),
+        record=Record(versions, record["machine"], record["settings"]["seed"], record.get("trunk", ""), 1),
         without_leaks=unleaked,
-        findings=_findings(learnt, found),
-        mistakes=_cards(learnt, _surest_mistakes(learnt)),
+        findings=_findings(gathered),
+        mistakes=_cards(known, _surest_mistakes(known)),
         doubted=_cards(
-            learnt,
-            most_doubted(learnt.probability, learnt.predicted, learnt.labels, among=learnt.split.parts == "train"),
+            known,
+            most_doubted(known.probability, known.predicted, gathered.labels, among=gathered.split.parts != "test"),
         ),
         steps=tuple(Step(name, value) for name, value in seconds.items()),
         limit_seconds=limit,
-        strengths=tuple(
-            sorted((Strength(t.strength, t.log_loss, t.accuracy) for t in probe.trials), key=lambda s: s.value)
-        ),
-        chosen=probe.strength,
+        strengths=tuple(sorted((Strength(t.strength, t.log_loss, t.accuracy) for t in trials), key=lambda s: s.value)),
+        chosen=probe.strength if probe else None,
     )
     return render(report)
 
@@ -91,14 +92,15 @@ def most_doubted(
     return doubted[np.argsort(probability[doubted], kind="stable")][:most]
 
 
-def _surest_mistakes(learnt: Learnt) -> NDArray[np.int64]:
+def _surest_mistakes(known: Learnt) -> NDArray[np.int64]:
     """Test pictures called something else, the surest of it first."""
-    wrong = np.flatnonzero((learnt.split.parts == "test") & (learnt.predicted != learnt.labels))
-    return wrong[np.argsort(-learnt.confidence[wrong], kind="stable")][:_CARDS]
+    wrong = np.flatnonzero((known.gathered.split.parts == "test") & (known.predicted != known.gathered.labels))
+    return wrong[np.argsort(-known.confidence[wrong], kind="stable")][:_CARDS]
 
 
-def _cards(learnt: Learnt, which: NDArray[np.int64]) -> tuple[PictureCard, ...]:
-    classes, samples = learnt.collection.classes, learnt.collection.samples
+def _cards(known: Learnt, which: NDArray[np.int64]) -> tuple[PictureCard, ...]:
+    gathered = known.gathered
+    classes, samples = gathered.collection.classes, gathered.collection.samples
 
     def card(i: int) -> PictureCard | None:
         path = samples[i].path
@@ -109,24 +111,24 @@ def _cards(learnt: Learnt, which: NDArray[np.int64]) -> tuple[PictureCard, ...]:
         picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=82)
-        shown_path = path.removeprefix(learnt.collection.root).lstrip("/\\")
+        shown_path = path.removeprefix(gathered.collection.root).lstrip("/\\")
         return PictureCard(
             buffer.getvalue(),
-            classes[learnt.labels[i]],
-            classes[learnt.predicted[i]],
-            float(learnt.confidence[i]),
+            classes[gathered.labels[i]],
+            classes[known.predicted[i]],
+            float(known.confidence[i]),
             shown_path,
         )
 
     return tuple(made for made in ordered_map(card, [int(i) for i in which]) if made is not None)
 
 
-def _findings(learnt: Learnt, found: Audit) -> tuple[Finding, ...]:
+def _findings(gathered: Gathered) -> tuple[Finding, ...]:
     audited = [
         Finding(
             f.severity, f.message, len(f.items),
             tuple(" = ".join(item.paths) + (f" ({item.note})" if item.note else "") for item in f.items[:_EXAMPLES]),
         )
-        for f in found.findings
+        for f in gathered.found.findings
     ]  # fmt: skip
-    return (*audited, *(Finding("note", note, 0) for note in learnt.split.notes))
+    return (*audited, *(Finding("note", note, 0) for note in gathered.split.notes))

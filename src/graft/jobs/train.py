@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import csv as csv_module
-import io
 import json
-import os
-import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,17 +11,24 @@ from typing import Any, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.classifier import SCHEMA, Golden, Manifest, load, preprocess_fields, save, seal
-from graft.data.audit import Audit, audit
-from graft.data.decode import decode, read_picture
-from graft.data.duplicates import near_groups
-from graft.data.preprocess import FITS, Fit, Preprocess, fit_picture
-from graft.data.scan import Collection
-from graft.data.split import Split, assign_folds, assign_splits
-from graft.errors import BadFolder, BadModel, UsageError, nearest, shown
-from graft.evaluate.metrics import Scores, score, to_json
+from graft.classifier import SCHEMA, Manifest, load, preprocess_fields, save, seal
+from graft.data.preprocess import FITS, Fit
+from graft.data.split import assign_folds
+from graft.errors import UsageError, nearest, shown
+from graft.evaluate.metrics import to_json
 from graft.jobs.cache import cache_folder
 from graft.jobs.clock import Clock
+from graft.jobs.learnt import (
+    class_weights,
+    data_record,
+    gather,
+    golden,
+    judged,
+    run_record,
+    samples_csv,
+    test_scores,
+    too_small,
+)
 from graft.jobs.model import Model
 from graft.jobs.output import new_folder
 from graft.jobs.page import page
@@ -35,9 +37,8 @@ from graft.models.weights import DEFAULT_NETWORK, find_source
 from graft.progress import Progress, silent
 from graft.runtime.attach import with_head
 from graft.runtime.device import choose_device
-from graft.runtime.onnx import OnnxRunner
 from graft.store.table import Store
-from graft.transfer.features import Features, extract
+from graft.transfer.features import extract
 from graft.transfer.logistic import Rows
 from graft.transfer.probe import Probe, fit_probe, softmax
 from graft.transfer.trunk import Trunk, open_trunk, runner
@@ -75,24 +76,6 @@ class TrainSettings:
                 )
         if not 0 < self.test_fraction < 1:
             raise UsageError(f"--test-fraction must lie between 0 and 1, got {self.test_fraction}; 0.2 is usual")
-
-
-@dataclass(frozen=True)
-class Learnt:
-    """The pictures, in the order of the features, with all that the run found out about each.
-
-    groups: near-duplicates share one. predicted: (n,) the class preferred by a fit that never saw the picture, −1
-    where there is none. confidence, probability: (n,) what that fit gives that class and the picture's own label.
-    """
-
-    collection: Collection
-    features: Features
-    labels: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    split: Split
-    predicted: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    probability: NDArray[np.float32]
 
 
 def train(
@@ -135,70 +118,46 @@ def run(
                 collection.samples, forward, preprocess, store, trunk_key=trunk.key, width=trunk.width,
                 on_gpu=device != "cpu", strict=settings.on_bad_image == "strict", progress=progress,
             )  # fmt: skip
-        collection = _readable(collection, features)
-        labels = np.array([sample.label for sample in collection.samples], np.int64)
         with clock.step("audit and split"):
-            groups = near_groups(features.facts)
-            found = audit(collection, features.facts, groups)
-            given = [sample.split for sample in collection.samples]
-            split = assign_splits(
-                labels, groups, features.key_array(), classes=collection.classes, given=given if any(given) else None,
-                test_fraction=settings.test_fraction, seed=settings.seed,
-            )  # fmt: skip
-        in_train, in_test = split.indices("train"), split.indices("test")
-        fold = assign_folds(
-            labels[in_train], groups[in_train], features.key_array()[in_train], folds=FOLDS, seed=settings.seed
-        )
-        if not len(in_test) or len(np.unique(labels[in_train])) < 2 or fold.max(initial=-1) < 1:
-            raise BadFolder(
-                f"{shown(folder)} is too small to learn from and to test: it needs two pictures that differ in each of "
-                f"two classes, got {len(in_train)} for training and {len(in_test)} for the test; add pictures"
+            gathered = gather(
+                collection, features, source=folder, test_fraction=settings.test_fraction, seed=settings.seed
             )
+        labels, classes = gathered.labels, collection.classes
+        in_train, in_test = gathered.indices("train"), gathered.indices("test")
+        fold = assign_folds(
+            labels[in_train], gathered.groups[in_train], features.key_array()[in_train], folds=FOLDS, seed=settings.seed
+        )
+        if fold.max(initial=-1) < 1:
+            raise too_small(folder, gathered)
         with clock.step("head"):
             probe = fit_probe(
-                features.rows(in_train), labels[in_train], fold, num_classes=len(collection.classes),
-                class_weights=_class_weights(labels[in_train], len(collection.classes), settings), progress=progress,
+                features.rows(in_train), labels[in_train], fold, num_classes=len(classes),
+                class_weights=class_weights(labels[in_train], len(classes), settings.class_weights), progress=progress,
             )  # fmt: skip
         with clock.step("test"):
             probabilities = _probabilities(features.rows(in_test), probe)
-            majority = int(np.bincount(labels[in_train]).argmax())
-            scores = score(
-                probabilities, labels[in_test], classes=collection.classes, majority=majority, groups=groups[in_test]
-            )
-            clean = ~np.isin(groups[in_test], groups[split.parts != "test"])
-            unleaked = (
-                score(
-                    probabilities[clean], labels[in_test][clean], classes=collection.classes, majority=majority,
-                    groups=groups[in_test][clean],
-                )
-                if clean.any() and not clean.all()
-                else None
-            )  # fmt: skip
-        learnt = _learnt(collection, features, labels, groups, split, probe, probabilities)
+            scores, unleaked = test_scores(gathered, probabilities)
+        known = judged(gathered, {"train": probe.held_out, "test": probabilities})
         with clock.step("model"):
-            graph = with_head(trunk.graph, probe.weight, probe.bias, collection.classes)
-            golden = _golden(learnt, preprocess, graph, probabilities)
+            graph = with_head(trunk.graph, probe.weight, probe.bias, classes)
+            pictures = golden(gathered, preprocess, graph, probabilities)
             tensors = _tensors(trunk, probe)
-        looks = 1
         record = _record(settings, trunk, probe, device)
+        strategy = f"probe: logistic regression on the frozen trunk's features, strength {probe.strength:g}"
         with clock.step("report"):
             html = page(
-                learnt, found, scores, unleaked, probe, record=record, seconds=clock.seconds, limit=features.limit,
-                network=settings.network, preprocess=preprocess, looks=looks, title=out.name,
+                known, scores, unleaked, strategy=strategy, probe=probe, record=record, seconds=clock.seconds,
+                limit=features.limit, network=settings.network, preprocess=preprocess, title=out.name,
             )  # fmt: skip
         with clock.step("writing"):
-            others = {
-                "report.html": html.encode(),
-                "samples.csv": _samples_csv(learnt),
-                "history.jsonl": _history(probe),
-            }
-            files = save(partial, tensors=tensors, graph=graph, golden=golden, others=others)
+            others = {"report.html": html.encode(), "samples.csv": samples_csv(known), "history.jsonl": _history(probe)}
+            files = save(partial, tensors=tensors, graph=graph, golden=pictures, others=others)
         manifest = Manifest(
             schema=SCHEMA, graft=version("graft"), network=source.network, builder=trunk.builder,
-            architecture=trunk.architecture, head=trunk.head, classes=collection.classes,
+            architecture=trunk.architecture, head=trunk.head, classes=classes,
             preprocess=preprocess_fields(preprocess), calibration={"method": "none"},
-            strategy="probe", seed=settings.seed, data=_data(learnt, found, folder), test=to_json(scores),
-            test_without_leaks=to_json(unleaked) if unleaked else None, looks=looks,
+            strategy="probe", seed=settings.seed, data=data_record(gathered, folder), test=to_json(scores),
+            test_without_leaks=to_json(unleaked) if unleaked else None, looks=1,
             seconds={**clock.seconds, "total": clock.total(), "limit": features.limit}, record=record, files=files,
         )  # fmt: skip
         seal(partial, manifest)
@@ -241,70 +200,9 @@ def _without_leaks(manifest: Manifest) -> list[str]:
     ]
 
 
-def _readable(collection: Collection, features: Features) -> Collection:
-    """The collection without the pictures that could not be read, which join its problems."""
-    left = np.bincount([sample.label for sample in features.samples], minlength=len(collection.classes))
-    if not len(features.samples) or (left == 0).any():
-        empty = [shown(name) for name, count in zip(collection.classes, left, strict=True) if not count]
-        first = f"; the first: {features.problems[0].reason}" if features.problems else ""
-        raise BadFolder(
-            f"no picture of {', '.join(empty[:5])} could be read{first}; "
-            "mend the files or remove the class (graft audit lists them all)"
-        )
-    problems = tuple(sorted((*collection.problems, *features.problems), key=lambda p: (p.path, p.reason)))
-    return Collection(collection.root, collection.classes, features.samples, problems)
-
-
-def _class_weights(labels: NDArray[np.int64], num_classes: int, settings: TrainSettings) -> NDArray[np.float32] | None:
-    """(K,) weights that make every class count alike, or None for the classes as they come."""
-    if settings.class_weights == "none":
-        return None
-    counts = np.maximum(np.bincount(labels, minlength=num_classes), 1)
-    return (len(labels) / (num_classes * counts)).astype(np.float32)
-
-
 def _probabilities(rows: Rows, probe: Probe) -> NDArray[np.float32]:
     """(N, D) features → (N, K) probabilities."""
     return np.concatenate(list(rows.each(lambda _, x: softmax(x @ probe.weight.T + probe.bias), len(probe.bias))))
-
-
-def _learnt(
-    collection: Collection,
-    features: Features,
-    labels: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    split: Split,
-    probe: Probe,
-    probabilities: NDArray[np.float32],
-) -> Learnt:
-    """Put what cross-validation and the test say of each picture beside it."""
-    probability, confidence = (np.full(len(labels), np.nan, np.float32) for _ in range(2))
-    predicted = np.full(len(labels), -1, np.int64)
-    for part, rows in (("train", probe.held_out), ("test", probabilities)):
-        which = np.flatnonzero(split.parts == part)
-        confidence[which] = rows.max(axis=1)
-        probability[which] = rows[np.arange(len(which)), labels[which]]
-        predicted[which] = np.where(np.isnan(rows[:, 0]), -1, rows.argmax(axis=1))
-    return Learnt(collection, features, labels, groups, split, predicted, confidence, probability)
-
-
-def _golden(
-    learnt: Learnt, preprocess: Preprocess, graph: bytes, probabilities: NDArray[np.float32]
-) -> tuple[Golden, ...]:
-    """A few test pictures of different classes through the finished graph, checked against the probe's own answer."""
-    in_test = np.flatnonzero(learnt.split.parts == "test")
-    _, first = np.unique(learnt.labels[in_test], return_index=True)
-    run_graph, golden = OnnxRunner(graph), []
-    for position in first[:_GOLDEN]:
-        path = learnt.collection.samples[in_test[position]].path
-        pixels = fit_picture(decode(read_picture(path), name=path, shortest=preprocess.size).image, preprocess)
-        given = run_graph(pixels[None])[0]
-        if float(np.abs(given - probabilities[position]).max()) > _GOLDEN_TOLERANCE:
-            raise BadModel(
-                f"the finished model and the features disagree on {shown(path)}; delete the cache and train again"
-            )
-        golden.append(Golden(pixels, given))
-    return tuple(golden)
 
 
 def _tensors(trunk: Trunk, probe: Probe) -> dict[str, NDArray[Any]]:
@@ -318,31 +216,9 @@ def _tensors(trunk: Trunk, probe: Probe) -> dict[str, NDArray[Any]]:
     return tensors
 
 
-def _data(learnt: Learnt, found: Audit, folder: Path) -> dict[str, Any]:
-    parts, counts = learnt.split.parts, {}
-    for label, name in enumerate(learnt.collection.classes):
-        mine = parts[learnt.labels == label]
-        counts[name] = {part: int((mine == part).sum()) for part in ("train", "val", "test")}
-    return {
-        "source": folder.name,
-        "pictures": len(parts),
-        "computed": learnt.features.computed,
-        "set_aside": len(learnt.collection.problems),
-        "near_duplicate_groups": int((np.bincount(learnt.groups) > 1).sum()),
-        "counts": counts,
-        "notes": list(learnt.split.notes),
-        "findings": [{"severity": f.severity, "kind": f.kind, "message": f.message} for f in found.findings],
-    }
-
-
 def _record(settings: TrainSettings, trunk: Trunk, probe: Probe, device: str) -> dict[str, Any]:
     return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "device": device,
-        "versions": {
-            name: version(name) for name in ("graft", "numpy", "onnxruntime", "pillow")
-        } | {"python": platform.python_version()},
+        **run_record(device),
         "trunk": trunk.key,
         "stages": list(trunk.stages),
         "settings": {
@@ -365,20 +241,4 @@ def _history(probe: Probe) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _samples_csv(learnt: Learnt) -> bytes:
-    """Every picture: path, label, part, digest, and what a fit that never saw it says of its label."""
-    buffer = io.StringIO(newline="")
-    writer = csv_module.writer(buffer, lineterminator="\n")
-    writer.writerow(["path", "label", "part", "key", "predicted", "probability_of_label"])
-    classes, root = learnt.collection.classes, learnt.collection.root
-    for i, sample in enumerate(learnt.collection.samples):
-        said = learnt.predicted[i] >= 0
-        writer.writerow([
-            os.path.relpath(sample.path, root), classes[sample.label], learnt.split.parts[i],
-            learnt.features.keys[i].hex(),
-            classes[learnt.predicted[i]] if said else "", f"{learnt.probability[i]:.4f}" if said else "",
-        ])  # fmt: skip
-    return buffer.getvalue().encode("utf-8", "surrogateescape")
-
-
-__all__ = ["Learnt", "Scores", "TrainSettings", "run", "summary", "train"]
+__all__ = ["TrainSettings", "run", "summary", "train"]

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,13 @@ from graft.transfer.logistic import Rows
 from graft.transfer.trunk import Run
 
 Known = Callable[[bytes], bool]
+Pass = Callable[[NDArray[np.uint8]], NDArray[Any]]  # pixels (N, size, size, 3) → a row for each
 
-_SAVE_EVERY: Final = 512  # pictures: what a killed run loses at the most
+_SAVE_EVERY: Final = 512  # pictures: what a killed run loses at the most …
+_SAVE_BYTES: Final = 64 * 1024**2  # … or fewer, where their rows are larger than this together
 _GPU_BATCH: Final = 64
 _IN_MEMORY: Final = 24 * 1024**2  # bytes of float32 features that are kept in memory rather than streamed
+_PIXELS_IN_MEMORY: Final = 1024**3  # bytes of pixels, likewise
 _TIMED: Final = 32  # pictures that are timed when all features were already known
 
 
@@ -37,6 +40,7 @@ class Features:
     samples: the readable ones, in order. keys: digest of each file's bytes. facts: (n,) records of FACTS.
     problems: the files that were set aside. computed: how many went through the network in this pass.
     limit: seconds that one decode and one forward pass of every picture take on this machine, with all cores busy.
+    shape: of the row of one picture, (D,) for features and (S, S, 3) for pixels.
     """
 
     samples: tuple[Sample, ...]
@@ -45,7 +49,7 @@ class Features:
     problems: tuple[Problem, ...]
     computed: int
     limit: float
-    width: int
+    shape: tuple[int, ...]
     table: Table
 
     def key_array(self) -> NDArray[np.uint8]:
@@ -59,10 +63,23 @@ class Features:
         def read(part: slice | NDArray[np.int64]) -> NDArray[np.float32]:
             return self.table.gather(places[part]).astype(np.float32)
 
-        if len(which) * self.width * 4 > _IN_MEMORY:
-            return Rows(len(which), self.width, read)
+        (width,) = self.shape
+        if len(which) * width * 4 > _IN_MEMORY:
+            return Rows(len(which), width, read)
         matrix = read(slice(None))
-        return Rows(len(which), self.width, lambda part: matrix[part])
+        return Rows(len(which), width, lambda part: matrix[part])
+
+    def pixels(self, which: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
+        """A reader of the pixels of the samples `which`: positions in it (n,) → (n, S, S, 3) uint8."""
+        places = self.table.locate([self.keys[i] for i in which])
+
+        def read(positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+            return self.table.gather(places[positions]).astype(np.uint8, copy=False)
+
+        if len(which) * int(np.prod(self.shape)) > _PIXELS_IN_MEMORY:
+            return read
+        pixels = read(np.arange(len(which)))
+        return lambda positions: pixels[positions]
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,7 @@ class _Seen:
     problem: Problem | None = None
     facts: NDArray[np.void] | None = None
     pixels: NDArray[np.uint8] | None = None
-    features: NDArray[np.float32] | None = None
+    features: NDArray[Any] | None = None
     decode: float = 0.0
     forward: float = 0.0
 
@@ -97,7 +114,47 @@ def extract(
     strict: stop at the first picture that cannot be read. Memory does not grow with the pictures, but for about 400
     bytes each. Raises BadPicture where strict, GraftError when the store cannot be written.
     """
-    features = store.table(f"features-{trunk_key}-{preprocess.geometry_digest()}", np.dtype(("<f2", (width,))))
+    return _passed_once(
+        samples, run, preprocess, store, table=f"features-{trunk_key}", row=np.dtype(("<f2", (width,))),
+        what="reading pictures and extracting features", on_gpu=on_gpu, strict=strict, progress=progress,
+    )  # fmt: skip
+
+
+def decode_once(
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    store: Store,
+    *,
+    strict: bool = False,
+    progress: Progress = silent,
+) -> Features:
+    """Decode every picture that is not in the store yet; its row is its pixels, (size, size, 3) uint8.
+
+    Else as `extract`; `limit` is then the seconds of one decode of every picture.
+    """
+    return _passed_once(
+        samples, lambda pixels: pixels, preprocess, store, table="pixels",
+        row=np.dtype(("u1", (preprocess.size, preprocess.size, 3))), what="decoding pictures", on_gpu=False,
+        strict=strict, progress=progress,
+    )  # fmt: skip
+
+
+def _passed_once(
+    samples: Sequence[Sample],
+    run: Pass,
+    preprocess: Preprocess,
+    store: Store,
+    *,
+    table: str,
+    row: np.dtype[Any],
+    what: str,
+    on_gpu: bool,
+    strict: bool,
+    progress: Progress,
+) -> Features:
+    """`run` over every picture whose row is not in the table yet."""
+    features = store.table(f"{table}-{preprocess.geometry_digest()}", row)
+    save_every = max(1, min(_SAVE_EVERY, _SAVE_BYTES // row.itemsize))
     facts = store.table(f"facts-{FACTS_VERSION}-{preprocess.size}", FACTS)
     kept: list[Sample] = []
     keys: list[bytes] = []
@@ -113,7 +170,7 @@ def extract(
         if fresh:
             new_keys = [seen.key for seen in fresh]
             features.append(
-                new_keys, np.stack([seen.features for seen in fresh if seen.features is not None]).astype("<f2")
+                new_keys, np.stack([seen.features for seen in fresh if seen.features is not None]).astype(row.base)
             )
             facts.append(new_keys, np.stack([seen.facts for seen in fresh if seen.facts is not None]))
             fresh.clear()
@@ -131,9 +188,9 @@ def extract(
             computed += 1
             decode_seconds += seen.decode
             forward_seconds += seen.forward
-            if len(fresh) >= _SAVE_EVERY:
+            if len(fresh) >= save_every:
                 save()
-        progress("reading pictures and extracting features", number, len(samples))
+        progress(what, number, len(samples))
     save()
     if computed < min(_TIMED, len(kept)):
         timed = list(_passed(_spread(kept, _TIMED), run, preprocess, lambda _: False, on_gpu=on_gpu))
@@ -145,12 +202,24 @@ def extract(
     limit = (decode_seconds / lanes + forward_seconds / (1 if on_gpu else lanes)) * len(kept) / max(measured, 1)
     records = facts.gather(facts.locate(keys)) if keys else np.empty(0, FACTS)
     return Features(
-        tuple(kept), tuple(keys), records.astype(FACTS, copy=False), tuple(problems), computed, limit, width, features
+        tuple(kept),
+        tuple(keys),
+        records.astype(FACTS, copy=False),
+        tuple(problems),
+        computed,
+        limit,
+        row.shape,
+        features,
     )
 
 
 def _passed(
-    samples: Sequence[Sample], run: Run, preprocess: Preprocess, known: Known, *, on_gpu: bool
+    samples: Sequence[Sample],
+    run: Pass,
+    preprocess: Preprocess,
+    known: Known,
+    *,
+    on_gpu: bool,
 ) -> Iterator[_Seen]:
     """Each sample decoded and run, in order: on a CPU both in the same thread, on a GPU in batches after the decode."""
 
