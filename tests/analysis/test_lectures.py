@@ -34,6 +34,41 @@ def test_convolution_of_six_5x5_filters() -> None:
     assert layer.macs == 6 * 28 * 28 * 75
 
 
+def filtered(picture: list[list[int]], kernel: list[list[int]], padding: int = 0) -> list[list[float]]:
+    """A picture under one filter, through a layer whose output has the shape that the analysis gives."""
+    layer = nn.Conv2d(1, 1, len(kernel), padding=padding, bias=False)
+    layer.weight.data = torch.tensor([[kernel]], dtype=torch.float32)
+    x = torch.tensor([[picture]], dtype=torch.float32)
+    y = layer(x).detach()
+    assert analyze_module(layer, tuple(x.shape[1:])).layers[0].output_shape == tuple(y.shape[1:])
+    return y[0, 0].tolist()  # type: ignore[no-any-return]
+
+
+def test_vertical_edges_by_hand() -> None:
+    picture = [
+        [3, 0, 1, 2, 4, 7], [1, 5, 8, 9, 3, 1], [2, 7, 2, 5, 1, 3],
+        [0, 1, 3, 1, 7, 8], [4, 2, 1, 6, 2, 8], [2, 4, 5, 2, 3, 9],
+    ]  # fmt: skip
+    found = filtered(picture, [[1, 0, -1]] * 3)
+    assert found == [[-5, -4, 3, 5], [-10, -2, 2, 3], [0, -2, -4, -7], [-3, -2, -3, -16]]
+
+
+def test_a_small_convolution_and_its_pools_by_hand() -> None:
+    picture = [[2, 0, 1, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 3, 0, 0]]
+    assert filtered(picture, [[1, 0, 1], [0, 0, 0], [0, 1, 0]]) == [[3, 2], [3, 1]]
+    x = torch.tensor([[picture]], dtype=torch.float32)
+    assert nn.MaxPool2d(2)(x)[0, 0].tolist() == [[2, 1], [3, 1]]
+    # the lectures print 1.5, 1, 1.5, 0.5: sums divided by 2, where a window has four elements
+    assert nn.AvgPool2d(2)(x)[0, 0].tolist() == [[0.75, 0.5], [0.75, 0.25]]
+
+
+def test_edge_detection_answers_where_the_grey_changes() -> None:
+    """8 in the middle of −1s sums to 0: nothing on flat grey, and beside a step of 1 the three neighbours across it."""
+    step = [[0, 0, 0, 1, 1, 1]] * 5
+    found = filtered(step, [[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], padding=1)
+    assert found[2][1:5] == [0, -3, 3, 0]
+
+
 def test_first_layers_of_alexnet_without_padding() -> None:
     conv, pool = analyze_module(nn.Sequential(nn.Conv2d(3, 96, 11, 4), nn.MaxPool2d(3, 2)), (3, 227, 227)).layers
     assert (conv.output_shape, weights(conv)) == ((96, 55, 55), 34_848)

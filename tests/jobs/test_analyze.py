@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -110,3 +111,40 @@ def test_against_a_folder(tmp_path: Path) -> None:
     text = run_analyze("resnet18", against=tmp_path)
     assert text.startswith("median picture 32×48 pixels, scaled by 7.00")
     assert "1 pictures could not be read" in text
+    stages = [line.split()[0] for line in text.splitlines()[4:10]]
+    assert stages == ["conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x", "classifier"]
+
+
+def test_against_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFT_CACHE", str(tmp_path / "cache"))
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (48, 32)).save(tmp_path / "photos" / name / "a.png")
+    zipped = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", tmp_path / "photos"))
+    assert picture_sizes(zipped) == ([(32, 48), (32, 48)], 0)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_layers_are_named_by_the_paper_s_stages() -> None:
+    layers = find_subject("resnet18").analysis.layers
+    assert [layer.name for layer in layers][:3] == ["conv1.conv", "conv1.bn", "conv1.relu"]
+    assert {layer.name.split(".")[0] for layer in layers} == {*find_subject("resnet18").stages}
+
+
+def test_measuring_by_stage() -> None:
+    text = run_analyze("resnet20_cifar", measured=True, batch=2)
+    table = [line.split() for line in text.splitlines()[2:-2]]
+    assert [row[0] for row in table] == [*find_subject("resnet20_cifar").stages]
+    assert "a batch of 2 takes" in text
+    children = [
+        line.split()[0]
+        for line in run_analyze("timm:resnet18", input_shape=(3, 64, 64), measured=True).splitlines()[2:-2]
+    ]
+    assert children == ["conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4", "global_pool", "fc"]
+
+
+def test_what_pytorch_does_not_run_is_not_measured(tmp_path: Path) -> None:
+    path = tmp_path / "a.prototxt"
+    path.write_text(alexnet_prototxt())
+    with pytest.raises(UsageError, match="--measure times PyTorch networks, and AlexNet is none; name a network of"):
+        run_analyze(str(path), measured=True)

@@ -1,10 +1,12 @@
 """One battery over every network of our own: each card is built, counted, run, trained a step, saved, cut and exported.
 
-ONNX parity runs on the smallest network of each family (an export takes seconds), at the smallest side it takes.
+ONNX parity runs on the smallest network of each family (an export takes seconds), at the smallest side it takes; with
+GRAFT_EXPORT_ALL=1 in the environment on every network, which takes some minutes.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from graft.errors import UsageError
 from graft.models import network as contract
 from graft.models.card import Card
-from graft.models.catalog import CARDS, create
+from graft.models.catalog import CARDS
 from models.drawn import draw_norms, draw_weights, drawn_pictures, on_meta
 
 NAMES = [card.name for card in CARDS]
@@ -29,6 +30,7 @@ FAMILIES = sorted({card.family.name for card in CARDS})
 SMALLEST = [
     min((card for card in CARDS if card.family.name == family), key=lambda card: card.macs) for family in FAMILIES
 ]
+EXPORTED = list(CARDS) if "GRAFT_EXPORT_ALL" in os.environ else SMALLEST
 
 
 def side(card: Card) -> int:
@@ -58,13 +60,10 @@ def built(request: pytest.FixtureRequest) -> tuple[Card, nn.Module]:
     return card, network
 
 
-def test_parameters_and_macs_equal_the_card(built: tuple[Card, nn.Module]) -> None:
-    card, _ = built
-    meta = on_meta(card).eval()
-    with FlopCounterMode(display=False) as counter, torch.device("meta"):
-        meta(torch.empty(1, *card.input))
-    assert sum(p.numel() for p in meta.parameters()) == card.parameters
-    assert counter.get_total_flops() == 2 * card.macs
+def test_parameters_equal_the_card(built: tuple[Card, nn.Module]) -> None:
+    """Multiply-adds are held against PyTorch's counter where they are counted: tests/analysis/test_our_networks.py."""
+    card, network = built
+    assert sum(p.numel() for p in network.parameters()) == card.parameters
 
 
 def test_output_has_the_classes_of_the_card(built: tuple[Card, nn.Module]) -> None:
@@ -159,9 +158,9 @@ def test_another_number_of_classes(card: Card) -> None:
     assert sum(p.numel() for p in network.parameters()) == card.parameters - (card.classes - 7) * (features + 1)
 
 
-@pytest.mark.parametrize("card", SMALLEST, ids=FAMILIES)
+@pytest.mark.parametrize("card", EXPORTED, ids=[card.name for card in EXPORTED])
 def test_onnx_gives_the_same_logits(card: Card) -> None:
-    network = create(card.name, num_classes=None if card.classes == 361 else 10)
+    network = on_meta(card).to_empty(device="cpu")
     draw_weights(network, seed=3)
     draw_norms(network, pictures(card, 4), seed=3)
     x = pictures(card)

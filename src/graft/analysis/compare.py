@@ -197,7 +197,7 @@ def _short(macs: int) -> str:
 
 def _name(name: str, x: float, y: float, r: float, avoid: Sequence[_Area], named: list[_Area]) -> str:
     """A circle's name where it covers nothing, if there is such a place; its area joins `named`."""
-    wide = svg.width_of(name) * 1.08  # names are bold
+    wide = svg.width_of(name) * 1.18  # names are bold
     inside = [(x - wide / 2, y + 4)] if wide < 1.8 * r else []
     beside = [(x + r + 4, y + 4), (x - r - 4 - wide, y + 4), (x - wide / 2, y - r - 5), (x - wide / 2, y + r + 14)]
     further = [(x + r + 4, y + 4 + 14 * i) for i in (-1, 1, -2, 2, -3, 3)]

@@ -246,7 +246,9 @@ function show(z) {
 }
 document.getElementById("in").onclick = () => show(zoom * 1.25);
 document.getElementById("out").onclick = () => show(zoom / 1.25);
-document.getElementById("fit").onclick = () => show((document.body.clientWidth - 32) / pictures[0][1]);
+const fitting = () => (document.body.clientWidth - 32) / pictures[0][1];
+document.getElementById("fit").onclick = () => show(fitting());
+show(Math.min(1, fitting()));
 addEventListener("wheel", e => {
   if (e.ctrlKey) { e.preventDefault(); show(zoom * Math.exp(-e.deltaY / 400)); }
 }, {passive: false});

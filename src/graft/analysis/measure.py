@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from torch import nn
 
 from graft.analysis.show import aligned, amount
 from graft.analysis.table import Analysis, Shape, stages
-from graft.errors import UsageError, nearest
+from graft.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -51,32 +51,28 @@ class Measured:
 
 
 def measure(
-    module: nn.Module, analysis: Analysis, *, names: Sequence[str] = (), batch: int = 1, repeats: int = 10
+    module: nn.Module, analysis: Analysis, parts: Mapping[str, nn.Module], *, batch: int = 1, repeats: int = 10
 ) -> Measured:
     """Time a network in eval mode on noise, on the CPU, in float32 as PyTorch runs it.
 
     module: with real weights; its modes are given back and its hooks removed. analysis: of the module, for input and
-    MACs. names: submodules to time apart, its children when empty. After two runs to warm up, medians of `repeats`.
-    Raises UsageError for a stage that the module does not have, ValueError for a batch or repeats below 1.
+    MACs. parts: submodules to time apart, by the names that their layers begin with in the analysis. After two runs
+    to warm up, medians of `repeats`.
+    Raises UsageError for a module without weights, ValueError for a batch or repeats below 1.
     """
     if batch < 1 or repeats < 1:
         raise ValueError(f"batch and repeats must be at least 1, got {batch} and {repeats}")
-    parts = dict(module.named_modules())
-    names = tuple(names) or tuple(name for name, _ in module.named_children())
-    for name in names:
-        if name not in parts:
-            raise UsageError(f"no stage {name!r} to measure in {analysis.network}{nearest(name, parts)}")
     if any(tensor.is_meta for tensor in module.parameters()):
         raise UsageError(
             f"measuring {analysis.network} needs weights, got a network without; build it off the meta device"
         )
     pictures = noise(analysis.input_shape, batch)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    times: dict[str, list[float]] = {name: [] for name in parts}
     whole: list[float] = []
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        with torch.inference_mode(), _clocks({name: parts[name] for name in names}, times):
+        with torch.inference_mode(), _clocks(parts, times):
             for _ in range(2):
                 module(pictures)
             for spent in times.values():
@@ -88,7 +84,7 @@ def measure(
     finally:
         for part, mode in training.items():
             part.training = mode
-    macs = {stage.name: stage.macs for stage in stages(analysis, names)}
+    macs = {stage.name: stage.macs for stage in stages(analysis, tuple(parts))}
     runs = {name: _by_run(spent, repeats) for name, spent in times.items()}
     return Measured(
         network=analysis.network,
@@ -118,7 +114,7 @@ def _by_run(spent: list[float], repeats: int) -> list[float]:
 
 
 @contextmanager
-def _clocks(parts: dict[str, nn.Module], times: dict[str, list[float]]) -> Iterator[None]:
+def _clocks(parts: Mapping[str, nn.Module], times: dict[str, list[float]]) -> Iterator[None]:
     """Note the seconds of each call of each part."""
     started: dict[str, float] = {}
 

@@ -14,31 +14,52 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from graft.analysis.operations import base_name
+from graft.analysis.shapes import output_shape
 
-_KEEPS_SHAPE: Final = frozenset(
-    ("add", "relu", "sigmoid", "silu", "gelu", "tanh", "hardtanh", "hardswish", "hardsigmoid")
+_POINTWISE: Final = frozenset(
+    ("add", "mul", "div", "pow", "relu", "sigmoid", "silu", "gelu", "tanh", "hardtanh", "hardswish", "hardsigmoid")
 )
 
 
 def run_without_data(func: OpOverload, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
     """An operation's output on the meta device.
 
-    For the operations below torch would import its compiler to find out, which takes a second: the shape is that
-    of their arguments, or known from them.
+    Where the shape is known here, torch is not asked: it would import its symbolic algebra or its compiler to find out.
     """
     name = base_name(func)
     if name == "native_batch_norm":
-        return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
+        return _like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
     if name == "mean" and len(args) > 1 and args[1]:
         inside, keeps = args[0], len(args) > 2 and args[2]
         dims = {d % inside.ndim for d in args[1]}
         return inside.new_empty([1 if d in dims else n for d, n in enumerate(inside.shape) if keeps or d not in dims])
-    if name == "addmm":
-        return torch.mm(args[1], args[2])
+    if name in _POINTWISE and _keeps_shape(args):
+        return args[0] if func._schema.is_mutable else _like(args[0])
+    shape = output_shape(name, args)
+    if shape is None or named:
+        return func(*args, **named)
+    first = args[0][0] if name == "cat" else args[0]
+    output = first.new_empty(shape)
+    return (output, first.new_empty(shape, dtype=torch.int64)) if name == "max_pool2d_with_indices" else output
+
+
+def _keeps_shape(args: tuple[Any, ...]) -> bool:
+    """Whether a pointwise operation gives what its first argument is: others are numbers, or broadcast to its shape."""
     tensors = [value for value in args if isinstance(value, Tensor)]
-    if name in _KEEPS_SHAPE and tensors and tensors[0].is_meta and len({t.shape for t in tensors}) == 1:
-        return args[0] if func._schema.is_mutable else torch.empty_like(args[0])
-    return func(*args, **named)
+    return (
+        bool(tensors)
+        and tensors[0] is args[0]
+        and args[0].is_meta
+        and args[0].is_floating_point()
+        and {t.dtype for t in tensors} == {args[0].dtype}
+        and all(t.ndim <= args[0].ndim for t in tensors)
+        and all(n in (1, m) for t in tensors for n, m in zip(t.shape[::-1], args[0].shape[::-1], strict=False))
+    )
+
+
+def _like(tensor: Tensor) -> Tensor:
+    """An empty tensor of the same shape, type and order in memory."""
+    return tensor.new_empty(tensor.shape) if tensor.is_contiguous() else torch.empty_like(tensor)
 
 
 class _Unfilled(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -32,9 +32,12 @@ def analyze(
     csv: Csv = False,
     html: Html = None,
     svg: Svg = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Time each stage on this machine.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time each stage on this machine, for a network that PyTorch builds.")
+    ] = False,
     against: Annotated[
-        Path | None, typer.Option("--against", metavar="FOLDER", help="Hold each stage's view against these pictures.")
+        Path | None,
+        typer.Option("--against", metavar="FOLDER", help="Hold each stage's view against a folder or zip of pictures."),
     ] = None,
 ) -> None:
     """Say what a network costs and sees, layer by layer."""

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 Form = Literal["text", "json", "csv"]
 
 _MOST_PICTURES: Final = 500  # of a folder, spread evenly: enough for a median
+_STAGES: Final = "stages."  # where a network of ours keeps them: its layers are named by stage, as the paper names them
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A network to look at. stages: dotted prefixes of its layers, empty for the first part of their names.
+    """A network to look at. stages: its stages and classifier, which its layers' names begin with; empty if unknown.
 
     build: gives the module with weights of some sort, to be timed; None for what is no module. accuracy: published
     or measured top-1 in percent, where it is known.
@@ -167,14 +168,18 @@ def _ours(name: str, input_shape: Shape | None) -> Subject:
 
     from graft.analysis.meta import built_without_weights
     from graft.analysis.trace import analyze_module
-    from graft.models.network import stage_names
+    from graft.models.network import CLASSIFIER, stage_names
 
     network = built_without_weights(lambda: create(name))
     analysis = analyze_module(network, input_shape or card.input, name=name)
-    names = (*(f"stages.{stage}" for stage in stage_names(network)), "classifier")
+    layers = tuple(replace(layer, name=layer.name.removeprefix(_STAGES)) for layer in analysis.layers)
     top1 = card.error.top1 if card.error else None
-    accuracy = None if top1 is None else round(100 - top1, 2)
-    return Subject(analysis, names, lambda: create(name, seed=0), accuracy)
+    return Subject(
+        replace(analysis, layers=layers),
+        stages=(*stage_names(network), CLASSIFIER),
+        build=lambda: create(name, seed=0),
+        accuracy=None if top1 is None else round(100 - top1, 2),
+    )
 
 
 def _timm(name: str, input_shape: Shape | None) -> Subject:
@@ -239,7 +244,16 @@ def _measured(subject: Subject, batch: int) -> str:
         )
     from graft.analysis.measure import measure, measured_text
 
-    return measured_text(measure(subject.build(), subject.analysis, names=subject.stages, batch=batch))
+    network = subject.build()
+    parts = {name: _part(network, name) for name in subject.stages} or dict(network.named_children())
+    return measured_text(measure(network, subject.analysis, parts, batch=batch))
+
+
+def _part(network: nn.Module, stage: str) -> nn.Module:
+    """A stage of a network of ours, or its classifier."""
+    from graft.models.network import CLASSIFIER
+
+    return network.get_submodule(stage if stage == CLASSIFIER else _STAGES + stage)
 
 
 def _against(subject: Subject, folder: Path) -> str:
@@ -251,23 +265,24 @@ def _against(subject: Subject, folder: Path) -> str:
 
 
 def picture_sizes(folder: Path) -> tuple[list[Pair], int]:
-    """(height, width) of up to 500 of a folder's pictures, spread evenly, and how many more could not be read.
+    """(height, width) of up to 500 pictures of a folder or zip, spread evenly, and how many more could not be read.
 
-    Raises BadFolder for a folder without labelled pictures, BadPicture when none can be read.
+    Raises BadFolder for one without labelled pictures, BadPicture when none can be read.
     """
     from graft.data.decode import decode, read_picture
-    from graft.data.scan import scan
+    from graft.jobs.cache import cache_folder
+    from graft.jobs.source import opened
 
-    samples = scan(folder).samples
     sizes: list[Pair] = []
     unread = 0
-    for sample in samples[:: max(1, -(-len(samples) // _MOST_PICTURES))]:
-        try:
-            picture = decode(read_picture(sample.path), name=sample.path, shortest=1)
-        except BadPicture:
-            unread += 1
-        else:
-            sizes.append((picture.height, picture.width))
+    with opened(folder, cache_folder(None)) as collection:
+        for sample in collection.samples[:: max(1, -(-len(collection.samples) // _MOST_PICTURES))]:
+            try:
+                picture = decode(read_picture(sample.path), name=sample.path, shortest=1)
+            except BadPicture:
+                unread += 1
+            else:
+                sizes.append((picture.height, picture.width))
     if not sizes:
         raise BadPicture(f"none of the pictures in {shown(folder)} can be read; run graft audit on it")
     return sizes, unread
