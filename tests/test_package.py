@@ -14,9 +14,12 @@ import graft
 SRC = Path(graft.__file__).parent
 EXPORTS = [
     "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores",
-    "TrainSettings", "UsageError", "analyze", "audit", "load", "networks", "train",
+    "TrainSettings", "TrainingSettings", "UsageError", "analyze", "audit", "curves", "load", "networks", "train",
 ]  # fmt: skip
-COMMANDS = ("train", "predict", "demo", "audit", "info", "evaluate", "networks", "analyze", "compare")
+COMMANDS = (
+    *("train", "predict", "demo", "audit", "info", "evaluate", "networks", "analyze", "compare", "augment", "check"),
+    *("curves", "schedule", "playground"),
+)
 HEAVY = ("torch", "timm", "onnx", "onnxruntime", "numpy", "PIL", "scipy")
 
 

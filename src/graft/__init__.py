@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from graft.evaluate.prediction import Prediction
     from graft.jobs.analyze import analyze
     from graft.jobs.audit import audit
+    from graft.jobs.curves import curves
     from graft.jobs.model import Model, load
     from graft.jobs.networks import networks
-    from graft.jobs.train import TrainSettings, train
+    from graft.jobs.settings import TrainingSettings, TrainSettings
+    from graft.jobs.train import train
 
 _HOMES = {
     "Analysis": "graft.analysis.table",
@@ -32,10 +34,12 @@ _HOMES = {
     "Model": "graft.jobs.model",
     "Prediction": "graft.evaluate.prediction",
     "Scores": "graft.evaluate.metrics",
-    "TrainSettings": "graft.jobs.train",
+    "TrainSettings": "graft.jobs.settings",
+    "TrainingSettings": "graft.jobs.settings",
     "UsageError": "graft.errors",
     "analyze": "graft.jobs.analyze",
     "audit": "graft.jobs.audit",
+    "curves": "graft.jobs.curves",
     "load": "graft.jobs.model",
     "networks": "graft.jobs.networks",
     "train": "graft.jobs.train",
@@ -43,7 +47,7 @@ _HOMES = {
 
 __all__ = [
     "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores",
-    "TrainSettings", "UsageError", "analyze", "audit", "load", "networks", "train",
+    "TrainSettings", "TrainingSettings", "UsageError", "analyze", "audit", "curves", "load", "networks", "train",
 ]  # fmt: skip
 
 

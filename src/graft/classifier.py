@@ -41,6 +41,8 @@ MANIFEST: Final = "model.json"
 WEIGHTS: Final = "model.safetensors"
 GRAPH: Final = "model.onnx"
 GOLDEN: Final = "golden/expected.json"
+MEAN_OFFSET: Final = "preprocessing.mean_offset"
+"""The tensor (C, S, S), where there is one, that is subtracted from a normalised picture: its share of a mean image."""
 _MAX_HEADER: Final = 16 * 1024**2  # bytes of a safetensors header
 _MAX_TENSORS: Final = 20_000
 _MAX_MANIFEST: Final = 64 * 1024**2
@@ -49,8 +51,8 @@ _MAX_MANIFEST: Final = 64 * 1024**2
 class Manifest(BaseModel):
     """What `model.json` holds.
 
-    network: the name the user gave. builder, architecture: whose code builds it, and its name there. head: the name of
-    its last layer in the weights. test: the scores on the test split, as graft.evaluate.metrics writes them. looks: how
+    network: the name the user gave. builder, architecture: whose code builds it, and its name there; arguments: what
+    was changed in it, such as {"activation": "tanh"}. head: the name of its last layer in the weights. test: the scores on the test split, as graft.evaluate.metrics writes them. looks: how
     often the test split has been used. calibration: how scores become probabilities. seconds: by step, with `total` and
     `limit`, the least this machine could have taken. files: SHA-256 by name.
     """
@@ -62,6 +64,7 @@ class Manifest(BaseModel):
     network: str
     builder: Literal["timm", "graft"]
     architecture: str
+    arguments: dict[str, str] = Field(default_factory=dict)
     head: str
     classes: tuple[str, ...]
     preprocess: dict[str, Any]
@@ -174,16 +177,19 @@ def load(folder: Path) -> Classifier:
 def rebuild(classifier: Classifier) -> nn.Module:
     """The network itself, in PyTorch, with the classifier's weights, in eval mode.
 
-    It takes (N, 3, S, S) floats, normalised by the preprocessing's mean and std. Raises BadModel when the weights do
-    not fit the architecture that the manifest names.
+    It takes (N, C, S, S) floats, normalised by the preprocessing's mean and std, C of which there are. Raises BadModel
+    when the weights do not fit the architecture that the manifest names.
     """
     import torch
 
     from graft.models.build import bare, load_weights
 
     manifest = classifier.manifest
-    built = bare(manifest.builder, manifest.architecture, num_classes=len(manifest.classes))
-    tensors = {name: torch.from_numpy(array.copy()) for name, array in classifier.tensors().items()}
+    activation = manifest.arguments.get("activation")
+    built = bare(manifest.builder, manifest.architecture, num_classes=len(manifest.classes), activation=activation)
+    tensors = {
+        name: torch.from_numpy(array.copy()) for name, array in classifier.tensors().items() if name != MEAN_OFFSET
+    }
     load_weights(built, tensors, name=str(classifier.folder / WEIGHTS))
     return built.network
 

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from graft.cli import analyze, audit, demo, evaluate, info, networks, predict, train
+from graft.cli import (
+    analyze,
+    audit,
+    augment,
+    check,
+    curves,
+    demo,
+    evaluate,
+    info,
+    networks,
+    playground,
+    predict,
+    schedule,
+    train,
+)
 from graft.errors import GraftError
 
 app = typer.Typer(
@@ -38,17 +52,23 @@ def _graft(
 
 
 _INTERRUPTED = 130  # the shell's exit status for Ctrl-C
-START, PICTURES, USE, NETWORKS = "Start here", "Look at pictures", "Use a model", "Look at networks"
+START, PICTURES, USE = "Start here", "Look at pictures", "Use a model"
+NETWORKS, TRAINING = "Look at networks", "Look at training"
 
 app.command("demo", rich_help_panel=START)(demo.demo)
 app.command("train", rich_help_panel=START)(train.train)
 app.command("audit", rich_help_panel=PICTURES)(audit.audit)
+app.command("augment", rich_help_panel=PICTURES)(augment.augment)
 app.command("info", rich_help_panel=USE)(info.info)
 app.command("predict", rich_help_panel=USE)(predict.predict)
 app.command("evaluate", rich_help_panel=USE)(evaluate.evaluate)
 app.command("networks", rich_help_panel=NETWORKS)(networks.networks)
 app.command("analyze", rich_help_panel=NETWORKS)(analyze.analyze)
 app.command("compare", rich_help_panel=NETWORKS)(analyze.compare)
+app.command("check", rich_help_panel=TRAINING)(check.check)
+app.command("curves", rich_help_panel=TRAINING)(curves.curves)
+app.command("schedule", rich_help_panel=TRAINING)(schedule.schedule)
+app.command("playground", rich_help_panel=TRAINING)(playground.playground)
 
 
 def main() -> None:

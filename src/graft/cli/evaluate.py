@@ -12,7 +12,7 @@ from graft.cli.options import CsvFile, DeviceName, Json
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
-    folder: Annotated[Path, typer.Argument(help="Labelled pictures: class folders, or a zip of them.")],
+    folder: Annotated[Path, typer.Argument(help="Labelled pictures: class folders, a zip of them, a .npz file or IDX files.")],
     csv: CsvFile = None,
     json: Json = False,
     device: DeviceName = "auto",

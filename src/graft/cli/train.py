@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from graft.cli.options import Cache, CsvFile, DeviceName, OnBadImage
+from graft.cli.training_options import PANEL, with_training_flags
+
+if TYPE_CHECKING:
+    from graft.cli.live import Watch
+    from graft.jobs.curves import Event
+    from graft.progress import Progress
 
 _DATA, _NETWORK, _OUTPUT = "The pictures", "The network", "The run"
 
 
+@with_training_flags
 def train(
     folder: Annotated[
-        Path, typer.Argument(help="Class folders, ready splits (train, val, test) of them, or a zip of either.")
+        Path, typer.Argument(help="Class folders, ready splits of them, a zip of either, a .npz file, or a folder of IDX files.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The model folder to write.", rich_help_panel=_OUTPUT)],
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="probe: a new head on a pretrained network. scratch: a whole network from fresh weights.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = "probe",
     csv: CsvFile = None,
     network: Annotated[
         str,
@@ -38,21 +54,65 @@ def train(
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Also read what links point to.", rich_help_panel=_DATA)
     ] = False,
-    seed: Annotated[int, typer.Option(help="Decides the split, and nothing else.", rich_help_panel=_OUTPUT)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Decides the split; from scratch also weights and order.", rich_help_panel=_OUTPUT)
+    ] = 0,
     cache: Cache = None,
     device: DeviceName = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Replace the model at --out.", rich_help_panel=_OUTPUT)
     ] = False,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the pictures, pixels. [default: the network's]", rich_help_panel=PANEL)
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="A TOML file of the settings below; flags win over it.", rich_help_panel=PANEL)
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Check the set-up before training.", rich_help_panel=PANEL)
+    ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run that was stopped.", rich_help_panel=PANEL)
+    ] = False,
+    **training: Any,
 ) -> None:
     """Learn to tell the classes of FOLDER apart, and say honestly how well."""
-    from graft.cli.show import progress_bar
     from graft.jobs import train as job
+    from graft.jobs.settings import TrainSettings, training_settings
 
-    settings = job.TrainSettings(
-        csv=csv, network=network, weights=weights, fit=fit, test_fraction=test_fraction, class_weights=class_weights,
-        on_bad_image=on_bad_image, follow_links=follow_links, seed=seed, cache=cache, device=device,
+    chosen = TrainSettings(
+        csv=csv, strategy=strategy, network=network, weights=weights, fit=fit, test_fraction=test_fraction,
+        class_weights=class_weights, on_bad_image=on_bad_image, follow_links=follow_links, seed=seed, cache=cache,
+        device=device, size=size, gate=gate, resume=resume,
+        training=training_settings(training, file=settings, seed=seed, class_weights=class_weights),
     )  # fmt: skip
-    with progress_bar() as progress:
-        manifest = job.run(folder, out, settings, force=force, progress=progress)
+    with _views() as (progress, watch):
+        manifest = job.run(folder, out, chosen, force=force, progress=progress, watch=watch)
     print(job.summary(manifest, out))
+
+
+@contextmanager
+def _views() -> Iterator[tuple[Progress, Watch]]:
+    """Bars while a job works, and the curves in their place while a network trains."""
+    from graft.cli.live import live_view
+    from graft.cli.show import progress_bar
+    from graft.jobs.curves import End, Start
+
+    with ExitStack() as shown:
+        bars = shown.enter_context(progress_bar())
+        curves: Watch | None = None
+
+        def progress(what: str, done: int, total: int) -> None:
+            bars(what, done, total)
+
+        def watch(event: Event) -> None:
+            nonlocal bars, curves
+            if isinstance(event, Start) or curves is None:
+                shown.close()
+                curves = shown.enter_context(live_view())
+            curves(event)
+            if isinstance(event, End):
+                shown.close()
+                bars = shown.enter_context(progress_bar())
+
+        yield progress, watch

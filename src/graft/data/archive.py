@@ -77,7 +77,7 @@ def unpack(archive: Path, into: Path, *, quota: Quota | None = None) -> Path:
     quota = quota or Quota()
     _refuse_place(archive, into)
     try:
-        _refuse_many_entries(archive, quota)
+        refuse_many_entries(archive, quota)
         with zipfile.ZipFile(archive) as opened:
             members = _checked(archive, opened.infolist(), quota)
             _refuse_full_disk(archive, into, sum(member.info.file_size for member in members))
@@ -113,7 +113,7 @@ def _refuse_place(archive: Path, into: Path) -> None:
         )
 
 
-def _refuse_many_entries(archive: Path, quota: Quota) -> None:
+def refuse_many_entries(archive: Path, quota: Quota) -> None:
     """Counts the entries by their signatures in the raw directory: an object for each of a million takes gigabytes."""
     with archive.open("rb") as file:
         start, size = _central_directory(file)

@@ -31,14 +31,15 @@ class Preprocess:
     """How a picture becomes a network's input. A change in any field makes a new model.
 
     size: side of the square, pixels. fit: `crop` keeps the central square, `pad` adds bars of the mean colour,
-    `squash` scales both sides on their own. mean, std: per RGB channel, in the 0–1 range.
+    `squash` scales both sides on their own. mean, std: per channel that the network takes, in the 0–1 range: three for
+    RGB, one for grey, which is the luma of ITU-R BT.601.
     """
 
     size: int
     fit: Fit = "squash"
     interpolation: Interpolation = "bicubic"
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 4096:
@@ -47,8 +48,10 @@ class Preprocess:
             raise ValueError(f"fit must be one of {', '.join(FITS)}, got {self.fit!r}")
         if self.interpolation not in _FILTERS:
             raise ValueError(f"interpolation must be one of {', '.join(_FILTERS)}, got {self.interpolation!r}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean and std need three values each, std above 0, got {self.mean} and {self.std}")
+        if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean) or min(self.std) <= 0:
+            raise ValueError(
+                f"mean and std need three values each (grey: one), std above 0, got {self.mean} and {self.std}"
+            )
 
     def geometry_digest(self) -> str:
         """16 hex digits that change with anything that changes the pixels."""
@@ -67,7 +70,7 @@ def fit_picture(picture: Image.Image, preprocess: Preprocess) -> NDArray[np.uint
         return np.asarray(picture.resize((size, size), resample, box=(left, top, left + side, top + side)))
     scale = size / max(width, height)
     inner = max(1, round(width * scale)), max(1, round(height * scale))
-    red, green, blue = (round(255 * m) for m in preprocess.mean)
+    red, green, blue = (round(255 * m) for m in (preprocess.mean * 3)[:3])
     canvas = Image.new("RGB", (size, size), (red, green, blue))
     canvas.paste(picture.resize(inner, resample), ((size - inner[0]) // 2, (size - inner[1]) // 2))
     return np.asarray(canvas)

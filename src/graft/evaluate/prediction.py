@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from graft.classifier import Classifier, rebuild
+from graft.classifier import MEAN_OFFSET, Classifier, rebuild
 from graft.data.decode import Picture, decode, read_picture
 from graft.data.preprocess import fit_picture
 from graft.errors import BadPicture
@@ -70,7 +70,8 @@ def runner(classifier: Classifier, device: Device) -> Run:
     from graft.runtime.export import pixels_first
 
     whole = nn.Sequential(rebuild(classifier), nn.Softmax(dim=1))
-    return TorchRunner(pixels_first(whole, classifier.preprocess.mean, classifier.preprocess.std), device)
+    offset = classifier.tensors().get(MEAN_OFFSET)
+    return TorchRunner(pixels_first(whole, classifier.preprocess.mean, classifier.preprocess.std, offset), device)
 
 
 def predict(

@@ -65,7 +65,7 @@ def run(
 ) -> Audited:
     """Audit a folder; with `model`, also list the labels that the model's cross-validation doubts most."""
     doubts = _doubts(model) if model is not None else ()
-    with opened(folder, cache_folder(cache), csv=csv, follow_links=follow_links) as collection:
+    with opened(folder, cache_folder(cache), csv=csv, follow_links=follow_links, progress=progress) as collection:
         kept: list[Sample] = []
         records: list[NDArray[np.void]] = []
         problems: list[Problem] = list(collection.problems)

@@ -46,7 +46,7 @@ def run(
 
 def evaluate_model(model: Model, folder: Path, *, csv: Path | None = None, progress: Progress = silent) -> Evaluation:
     """Score a loaded model on labelled pictures."""
-    with opened(folder, cache_folder(None), csv=csv) as collection:
+    with opened(folder, cache_folder(None), csv=csv, progress=progress) as collection:
         unknown = [name for name in collection.classes if name not in model.classes]
         if unknown:
             raise BadFolder(

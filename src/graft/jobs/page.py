@@ -15,6 +15,8 @@ from graft.errors import BadPicture
 from graft.evaluate.metrics import Scores
 from graft.report.page import ClassCounts, Finding, PictureCard, Record, Report, Step, Strength, render
 from graft.runtime.stream import ordered_map
+from graft.training.curves import verdict
+from graft.training.history import History
 from graft.transfer.probe import Probe
 
 if TYPE_CHECKING:
@@ -38,10 +40,11 @@ def page(
     network: str,
     preprocess: Preprocess,
     title: str,
+    history: History | None = None,
 ) -> str:
     """The report as HTML text. seconds: by step, so far. limit: seconds of one decode and one forward pass of all.
 
-    probe: the search for the head's strength, where the strategy has one.
+    probe: the search for the head's strength, where the strategy has one. history: of a network that was trained.
     """
     gathered = known.gathered
     parts = ("train", "val", "test")
@@ -72,6 +75,8 @@ def page(
         limit_seconds=limit,
         strengths=tuple(sorted((Strength(t.strength, t.log_loss, t.accuracy) for t in trials), key=lambda s: s.value)),
         chosen=probe.strength if probe else None,
+        curves=_curves(history) if history else "",
+        verdict=_verdict(history) if history else (),
     )
     return render(report)
 
@@ -132,3 +137,14 @@ def _findings(gathered: Gathered) -> tuple[Finding, ...]:
         for f in gathered.found.findings
     ]  # fmt: skip
     return (*audited, *(Finding("note", note, 0) for note in gathered.split.notes))
+
+
+def _curves(history: History) -> str:
+    from graft.training.curves_picture import Drawn, curves_svg
+
+    picture = curves_svg([Drawn("this run", history, ())])
+    return picture[picture.index("<svg") :]
+
+
+def _verdict(history: History) -> tuple[Finding, ...]:
+    return tuple(Finding(f.severity, f"{f.name}: {f.evidence} {f.advice}", 0) for f in verdict(history))

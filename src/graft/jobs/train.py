@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graft.classifier import SCHEMA, Manifest, load, preprocess_fields, save, seal
-from graft.data.preprocess import FITS, Fit
+from graft.data.preprocess import Fit
 from graft.data.split import assign_folds
-from graft.errors import UsageError, nearest, shown
 from graft.evaluate.metrics import to_json
 from graft.jobs.cache import cache_folder
 from graft.jobs.clock import Clock
@@ -32,8 +30,9 @@ from graft.jobs.learnt import (
 from graft.jobs.model import Model
 from graft.jobs.output import new_folder
 from graft.jobs.page import page
+from graft.jobs.settings import TrainSettings
 from graft.jobs.source import opened
-from graft.models.weights import DEFAULT_NETWORK, find_source
+from graft.models.weights import find_source
 from graft.progress import Progress, silent
 from graft.runtime.attach import with_head
 from graft.runtime.device import choose_device
@@ -43,39 +42,12 @@ from graft.transfer.logistic import Rows
 from graft.transfer.probe import Probe, fit_probe, softmax
 from graft.transfer.trunk import Trunk, open_trunk, runner
 
+if TYPE_CHECKING:
+    from graft.jobs.scratch import Watch
+
 FOLDS: Final = 5
 _GOLDEN: Final = 8
 _GOLDEN_TOLERANCE: Final = 5e-3  # of a probability: the features of the probe went through float16
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Everything that decides a run, besides the pictures. `graft train --help` says what each is."""
-
-    csv: Path | None = None
-    network: str = DEFAULT_NETWORK
-    weights: Path | None = None
-    fit: str = "squash"
-    test_fraction: float = 0.2
-    class_weights: str = "none"
-    on_bad_image: str = "skip"
-    follow_links: bool = False
-    seed: int = 0
-    cache: Path | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        for option, value, allowed in (
-            ("--fit", self.fit, FITS),
-            ("--class-weights", self.class_weights, ("none", "balanced")),
-            ("--on-bad-image", self.on_bad_image, ("skip", "strict")),
-        ):
-            if value not in allowed:
-                raise UsageError(
-                    f"{option} must be one of {', '.join(allowed)}, got {shown(value)!r}{nearest(value, allowed)}"
-                )
-        if not 0 < self.test_fraction < 1:
-            raise UsageError(f"--test-fraction must lie between 0 and 1, got {self.test_fraction}; 0.2 is usual")
 
 
 def train(
@@ -97,16 +69,30 @@ def train(
 
 
 def run(
-    folder: Path, out: Path, settings: TrainSettings, *, force: bool = False, progress: Progress = silent
+    folder: Path,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Manifest:
-    """What `train` does, up to the finished folder; returns its manifest. Imports no torch once the trunk is cached."""
+    """What `train` does, up to the finished folder; returns its manifest.
+
+    watch: gets the history of a network that is trained from scratch, line by line. A probe imports no torch once its
+    trunk is cached.
+    """
+    if settings.strategy == "scratch":
+        from graft.jobs import scratch
+
+        return scratch.run(folder, out, settings, force=force, progress=progress, watch=watch)
     clock = Clock()
     device = choose_device(settings.device)
     source = find_source(settings.network, settings.weights)
     cache = cache_folder(settings.cache)
     with (
         new_folder(out, source=folder, force=force) as partial,
-        opened(folder, cache, csv=settings.csv, follow_links=settings.follow_links) as collection,
+        opened(folder, cache, csv=settings.csv, follow_links=settings.follow_links, progress=progress) as collection,
     ):
         with clock.step("network"):
             trunk = open_trunk(source, cache, progress=progress)
@@ -169,7 +155,6 @@ def summary(manifest: Manifest, out: Path) -> str:
     """The last lines that a person reads after training."""
     assert manifest.test is not None
     top1, baseline = manifest.test["top1"], manifest.test["baseline"]
-    seconds = manifest.seconds
     lines = [
         (
             f"Right on {100 * top1['value']:.1f} % of {manifest.test['n']:,} test pictures "
@@ -178,14 +163,22 @@ def summary(manifest: Manifest, out: Path) -> str:
         ),
         *_without_leaks(manifest),
         *manifest.data["notes"],
-        (
-            f"{seconds['total']:.1f} seconds, {seconds['total'] / max(seconds['limit'], 1e-9):.2f} times what decoding "
-            "and running every picture once takes on this machine."
-        ),
+        *(f"The curves: {finding}" for finding in manifest.record.get("verdict", ())),
+        _took(manifest),
         f"Report: {out / 'report.html'}",
         f"Try it: graft predict {out} PICTURE",
     ]
     return "\n".join(lines)
+
+
+def _took(manifest: Manifest) -> str:
+    total, limit = manifest.seconds["total"], max(manifest.seconds["limit"], 1e-9)
+    if manifest.strategy == "scratch":
+        return f"{total:.1f} seconds, {manifest.seconds['training']:.1f} of them for training."
+    return (
+        f"{total:.1f} seconds, {total / limit:.2f} times what decoding and running every picture once takes on this "
+        "machine."
+    )
 
 
 def _without_leaks(manifest: Manifest) -> list[str]:

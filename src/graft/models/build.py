@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from graft.errors import BadModel, shown
+from graft.models.activation import with_activation
 from graft.models.adapter import adapt
 from graft.models.card import Card, Published
 from graft.models.catalog import create, find
@@ -37,16 +38,19 @@ def build(source: Source) -> Built:
     return _build_ours(source) if source.builder == "graft" else _build_timms(source)
 
 
-def bare(builder: Builder, architecture: str, *, num_classes: int) -> Built:
+def bare(builder: Builder, architecture: str, *, num_classes: int, activation: str | None = None) -> Built:
     """A network that still waits for its weights, in eval mode: whatever stands there, until `load_weights` fills it.
 
-    builder, architecture: as a `Source` has them. Raises UsageError for an architecture that cannot be cut.
+    builder, architecture: as a `Source` has them. activation: in place of the paper's, for our own networks.
+    Raises UsageError for an architecture that cannot be cut.
     """
     if builder == "timm":
         return adapt(architecture, num_classes=num_classes)
     card = find(architecture)
     with torch.device("meta"):  # no time spent on drawing weights that are to be replaced
         network = create(architecture, num_classes=num_classes).eval()
+        if activation:
+            with_activation(network, activation)
     network.to_empty(device="cpu")
     names = {name: name for name in network.state_dict()}
     mean, std = (card.published[0].mean, card.published[0].std) if card.published else (_IMAGENET_MEAN, _IMAGENET_STD)

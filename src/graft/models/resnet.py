@@ -44,13 +44,14 @@ class BasicBlock(nn.Module):
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
+        self.drop_path = nn.Identity()
         self.shortcut = projection(in_channels, width, stride)
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return cast(Tensor, self.relu2(y + self.shortcut(x)))
+        return cast(Tensor, self.relu2(self.drop_path(y) + self.shortcut(x)))
 
 
 class Bottleneck(nn.Module):
@@ -70,6 +71,7 @@ class Bottleneck(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
+        self.drop_path = nn.Identity()
         self.shortcut = projection(in_channels, out_channels, stride)
         self.relu3 = nn.ReLU()
 
@@ -77,7 +79,7 @@ class Bottleneck(nn.Module):
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.relu2(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return cast(Tensor, self.relu3(y + self.shortcut(x)))
+        return cast(Tensor, self.relu3(self.drop_path(y) + self.shortcut(x)))
 
 
 class ResNet(nn.Module):

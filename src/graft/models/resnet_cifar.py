@@ -47,13 +47,15 @@ class CifarBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut = PaddedShortcut(width - in_channels, stride) if residual else None
+        if residual:
+            self.drop_path = nn.Identity()
         self.relu2 = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         if self.shortcut is not None:
-            y = y + self.shortcut(x)
+            y = self.drop_path(y) + self.shortcut(x)
         return cast(Tensor, self.relu2(y))
 
 

@@ -80,6 +80,7 @@ class SEBottleneck(nn.Module):
         self.conv3 = nn.Conv2d(wide, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.se = SqueezeExcitation(out_channels)
+        self.drop_path = nn.Identity()
         self.shortcut = _shortcut(in_channels, out_channels, stride, kernel=design.projection if stride == 2 else 1)
         self.relu3 = nn.ReLU()
 
@@ -87,7 +88,7 @@ class SEBottleneck(nn.Module):
         y = self.relu1(self.bn1(self.conv1(x)))
         y = self.relu2(self.bn2(self.conv2(y)))
         y = self.se(self.bn3(self.conv3(y)))
-        return cast(Tensor, self.relu3(y + self.shortcut(x)))
+        return cast(Tensor, self.relu3(self.drop_path(y) + self.shortcut(x)))
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int, kernel: int) -> nn.Module:

@@ -105,7 +105,8 @@ class Report:
     made: ISO 8601 date. counts: one entry a class, in the order of the scores. without_leaks: scores on the test
     pictures with no near-duplicate in training. mistakes, doubted: cards, the surest first. limit_seconds: one decode
     and one forward pass of every picture, the least this machine could have taken. strengths: the search for the
-    head's regularisation, ascending; chosen: the strength taken.
+    head's regularisation, ascending; chosen: the strength taken. curves: a picture (SVG) of a training run's losses,
+    accuracies and rate; verdict: what they say.
     """
 
     title: str
@@ -125,6 +126,8 @@ class Report:
     limit_seconds: float | None = None
     strengths: tuple[Strength, ...] = ()
     chosen: float | None = None
+    curves: str = ""
+    verdict: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         counted, scored = len(self.counts), len(self.scores.per_class)

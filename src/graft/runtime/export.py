@@ -10,19 +10,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graft.errors import BadModel
 
 if TYPE_CHECKING:
     from torch import nn
 
+LUMA: Final = (0.299, 0.587, 0.114)
+"""How red, green and blue make grey. Source: ITU-R BT.601-7, §2.5.1."""
+
 PARITY: Final = 1e-4  # the largest difference allowed, relative to the largest output
 
 
-def pixels_first(module: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> nn.Module:
-    """`module` behind its normalisation: (N, H, W, 3) uint8, 0–255 → what the module makes of (N, 3, H, W).
+def pixels_first(
+    module: nn.Module,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    mean_offset: NDArray[np.float32] | None = None,
+) -> nn.Module:
+    """`module` behind its normalisation: (N, H, W, 3) uint8, 0–255 → what the module makes of (N, C, H, W).
 
-    mean, std: per channel, in the 0–1 range.
+    mean, std: per channel, in the 0–1 range; three for a module that takes RGB, one for a module that takes grey.
+    mean_offset: (C, H, W), what is then subtracted, where the module was trained with a mean image.
     """
     import torch
     from torch import Tensor, nn
@@ -31,12 +41,21 @@ def pixels_first(module: nn.Module, mean: tuple[float, ...], std: tuple[float, .
         def __init__(self) -> None:
             super().__init__()
             self.module = module
-            self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, 3, 1, 1)))
-            self.register_buffer("shift", -torch.tensor(mean).view(1, 3, 1, 1) / torch.tensor(std).view(1, 3, 1, 1))
+            self.register_buffer("scale", 1 / (255 * torch.tensor(std).view(1, -1, 1, 1)))
+            self.register_buffer("shift", -torch.tensor(mean).view(1, -1, 1, 1) / torch.tensor(std).view(1, -1, 1, 1))
+            if len(mean) == 1:
+                self.register_buffer("luma", torch.tensor(LUMA).view(1, 3, 1, 1))
+            if mean_offset is not None:
+                self.register_buffer("mean_offset", torch.tensor(mean_offset))
 
         def forward(self, pixels: Tensor) -> Tensor:
             x = pixels.permute(0, 3, 1, 2).to(torch.float32)  # (N, 3, H, W)
-            return self.module(x * self.get_buffer("scale") + self.get_buffer("shift"))  # type: ignore[no-any-return]
+            if len(mean) == 1:
+                x = (x * self.get_buffer("luma")).sum(dim=1, keepdim=True)  # (N, 1, H, W)
+            x = x * self.get_buffer("scale") + self.get_buffer("shift")
+            if mean_offset is not None:
+                x = x - self.get_buffer("mean_offset")
+            return self.module(x)  # type: ignore[no-any-return]
 
     return PixelsFirst().eval()
 

@@ -1,0 +1,161 @@
+"""`graft check`: whether a network's gradients are right, layer by layer."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
+
+from graft.errors import UsageError
+from graft.training import gradients
+from graft.training.gradients import LayerGradient
+from graft.training.losses import CROSS_ENTROPY, loss_function
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CLASSES: Final = 10
+PICTURES: Final = 2  # looked at in eval mode; batch norm's own statistics need the more of them below
+TRAINING_PICTURES: Final = 4
+LEAST_TRAINING_SIDE: Final = 16  # pixels, so that batch norm sees more than one place in most maps
+SMALL: Final = 100  # tensors, up to which a network is compared on ten coordinates of each; above, on two
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What `check_gradients` found. input: (N, C, H, W) of the drawn pictures. fault: the layer at fault, if any."""
+
+    network: str
+    loss: str
+    mode: str
+    input: tuple[int, ...]
+    gradients: tuple[LayerGradient, ...]
+    fault: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether no tensor is wrong, and at least one could be told to be right."""
+        return gradients.passed(self.gradients)
+
+
+def check_gradients(
+    network: str,
+    *,
+    loss: str = CROSS_ENTROPY,
+    coordinates: int | None = None,
+    training: bool = False,
+    seed: int = 0,
+) -> GradientReport:
+    """Hold the gradients of a freshly drawn network against differences, in float64, on drawn pictures.
+
+    network: a name that `graft networks` lists, or timm:NAME. loss: one of `graft.training.losses.LOSSES`.
+    coordinates: compared in each tensor; ten, or two where there are more than a hundred tensors. training: in train
+    mode, where batch norm takes the batch's statistics. The pictures are as small as the network takes.
+    Raises UsageError for an unknown name or loss, or coordinates below 1.
+    """
+    import torch
+
+    if coordinates is not None and coordinates < 1:
+        raise UsageError(f"--coordinates must be 1 or more, got {coordinates}; leave it out for the usual number")
+    chosen = loss_function(loss)
+    built, (channels, side) = _fresh(network, seed, training)
+    count = TRAINING_PICTURES if training else PICTURES
+    x = torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(seed))  # (N, C, H, W)
+    target = torch.arange(count)
+    if coordinates is None:
+        coordinates = 10 if sum(1 for _ in built.parameters()) <= SMALL else 2
+    found = gradients.gradient_check(built, chosen, x, target, coordinates=coordinates, training=training, seed=seed)
+    wrong = any(gradient.verdict == "wrong" for gradient in found)
+    fault = gradients.find_fault(built, chosen, x, target, training=training, seed=seed) if wrong else None
+    return GradientReport(network, loss, "train" if training else "eval", tuple(x.shape), found, fault)
+
+
+def _fresh(name: str, seed: int, training: bool) -> tuple[nn.Module, tuple[int, int]]:
+    """A network with drawn weights, and the channels and side (pixels) of the smallest pictures to check it on."""
+    import torch
+
+    from graft.models.adapter import adapt
+    from graft.models.catalog import CARDS, create, find
+    from graft.models.weights import PACKAGED
+
+    for packaged in PACKAGED:
+        if name in (packaged.name, packaged.name.removeprefix("efficientnet-")):
+            name = f"timm:{packaged.timm_name}"
+    if name.startswith("timm:"):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            built = adapt(name.removeprefix("timm:"), num_classes=CLASSES)
+        return built.network, (3, _least_side(built.network, built.size))
+    if name not in (card.name for card in CARDS):
+        from graft.models.weights import find_source
+
+        find_source(name)  # raises, with the nearest of all names
+    card = find(name)
+    fixed = card.name == "alphago_policy"  # a class for each point of the board
+    network = create(name, num_classes=None if fixed else CLASSES, seed=seed)
+    least = max(card.smallest_side, LEAST_TRAINING_SIDE if training else 1) if card.smallest_side else card.takes.side
+    return network, (card.takes.channels, least)
+
+
+def _least_side(network: nn.Module, side: int) -> int:
+    """The least of a few sides, pixels, that leaves something in every map of a network made for `side`."""
+    import torch
+
+    for least in (32, 64, 128):
+        try:
+            with torch.inference_mode():
+                network(torch.zeros(1, 3, least, least))
+        except RuntimeError:  # a window larger than what is left of the map
+            continue
+        return min(least, side)
+    return side
+
+
+def as_text(report: GradientReport) -> str:
+    """The table by layer for a terminal, and the verdict under it."""
+    from graft.analysis.show import aligned, by
+
+    head = ("tensor", "layer", "verdict", "shape", "compared", "finer", "kinks", "relative error")
+    rows = [
+        (
+            *(gradient.name, gradient.kind, gradient.verdict, by(gradient.shape) or "1"),
+            *(str(gradient.compared), str(gradient.finer), str(gradient.kinks)),
+            "–" if math.isnan(gradient.error) else f"{gradient.error:.1e}",
+        )
+        for gradient in report.gradients
+    ]
+    title = f"{report.network}, {report.loss}, {report.mode} mode, float64, input {by(report.input)}"
+    return "\n".join([title, "", *aligned([head, *rows], left=3), "", _verdict(report)])
+
+
+def _verdict(report: GradientReport) -> str:
+    wrong = [gradient for gradient in report.gradients if gradient.verdict == "wrong"]
+    compared = sum(gradient.compared for gradient in report.gradients)
+    if report.passed:
+        kinks = sum(gradient.kinks for gradient in report.gradients)
+        skipped = f"; {kinks} lay on a kink and were skipped" if kinks else ""
+        return f"right: {compared} coordinates of {len(report.gradients)} tensors agree with differences{skipped}"
+    if not wrong:
+        return "undecided: no tensor has a slope that differences can tell from 0"
+    unreached = "" if wrong[0].reached else f"; no gradient reaches {wrong[0].name}"
+    fault = f"; at fault: {report.fault}" if report.fault else ""
+    return f"wrong: {len(wrong)} of {len(report.gradients)} tensors{unreached}{fault}"
+
+
+def as_json(report: GradientReport) -> str:
+    """A JSON object; numbers that are not finite are null."""
+    rows = [
+        {
+            **asdict(gradient),
+            "error": gradient.error if math.isfinite(gradient.error) else None,
+            "resolution": gradient.resolution if math.isfinite(gradient.resolution) else None,
+            "verdict": gradient.verdict,
+        }
+        for gradient in report.gradients
+    ]
+    document = {
+        "network": report.network, "loss": report.loss, "mode": report.mode, "input": list(report.input),
+        "passed": report.passed, "fault": report.fault, "gradients": rows,
+    }  # fmt: skip
+    return json.dumps(document, indent=2, ensure_ascii=False)

@@ -1,0 +1,311 @@
+"""`graft train --strategy scratch`: a whole network from fresh weights, and the same model folder at the end.
+
+The pictures are decoded once, into the store; the network is checked by the gate, trained by the loop, exported, and
+scored on the test pictures through the exported graph, the one that is shipped. What a stopped run needs to go on lies
+in the folder OUT.training, which is removed when the model is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graft.classifier import SCHEMA, Manifest, preprocess_fields, save, seal
+from graft.data.preprocess import Fit, Preprocess
+from graft.data.split import assign_folds
+from graft.errors import GraftError, UsageError, shown
+from graft.evaluate.metrics import to_json
+from graft.jobs.cache import cache_folder
+from graft.jobs.clock import Clock
+from graft.jobs.learnt import (
+    Gathered,
+    data_record,
+    gather,
+    golden,
+    judged,
+    run_record,
+    samples_csv,
+    test_scores,
+    with_validation,
+)
+from graft.jobs.output import new_folder
+from graft.jobs.page import page
+from graft.jobs.scratch_network import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    graph_of,
+    head_name,
+    network_for,
+    normalization_for,
+    preprocess_of,
+    tensors_of,
+)
+from graft.jobs.settings import TrainingSettings, TrainSettings
+from graft.jobs.source import opened
+from graft.models.fresh import Plan, plan
+from graft.progress import Progress
+from graft.runtime.device import choose_device
+from graft.runtime.export import LUMA
+from graft.runtime.onnx import OnnxRunner
+from graft.runtime.stream import ordered_map
+from graft.store.table import Store
+from graft.training.curves import verdict
+from graft.training.history import HISTORY, Epoch, Event, History, Start, read_history
+from graft.training.normalize import Normalization
+from graft.training.pictures import Pictures
+from graft.transfer.features import decode_once
+
+if TYPE_CHECKING:
+    from graft.training.loop import Outcome
+
+Watch = Callable[[Event], None]
+"""Called with every line of the history as the run writes it."""
+
+RANDOM_SEARCH: Final = "random-search"  # learns nothing by heart, so the gate has nothing to ask of it
+VALIDATION_PARTS: Final = 10  # one in so many training pictures is kept back, where no split came with them
+_PICTURES: Final = "pictures.sha256"
+
+
+def run(
+    folder: Path, out: Path, settings: TrainSettings, *, force: bool, progress: Progress, watch: Watch | None = None
+) -> Manifest:
+    """What `train` does for the strategy `scratch`, up to the finished folder; returns its manifest.
+
+    watch: gets the history as it is written; without it, `progress` does. Raises GraftError when the gate finds that
+    training would be in vain, or the loss stops being finite.
+    """
+    from graft.training.loop import fit
+
+    clock = Clock()
+    training = settings.training or TrainingSettings(seed=settings.seed, class_weights=settings.class_weights)  # type: ignore[arg-type]
+    planned = plan(settings.network, side=settings.size)
+    device = choose_device(settings.device)
+    cache = cache_folder(settings.cache)
+    state = out.absolute().with_name(f"{out.name}.training")
+    store = Store(cache / "features")
+    with (
+        new_folder(out, source=folder, force=force) as partial,
+        opened(folder, cache, csv=settings.csv, follow_links=settings.follow_links, progress=progress) as collection,
+    ):
+        _open_state(state, out, resume=settings.resume, force=force)
+        seen = Preprocess(planned.side, cast(Fit, settings.fit), "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+        with clock.step("decoding"):
+            features = decode_once(
+                collection.samples, seen, store, strict=settings.on_bad_image == "strict", progress=progress
+            )
+        with clock.step("audit and split"):
+            gathered = _with_validation(
+                gather(collection, features, source=folder, test_fraction=settings.test_fraction, seed=settings.seed),
+                settings.seed,
+            )
+        classes = gathered.collection.classes
+        train, val = (_pictures(gathered, part, planned) for part in ("train", "val"))
+        _same_pictures(state, gathered, planned, resume=settings.resume)
+        normalization = normalization_for(train, training.normalization, settings.fit)
+        preprocess = preprocess_of(seen, normalization)
+        network, published = network_for(planned, len(classes), training)
+        checks: dict[str, Any] = {}
+        if settings.gate and not settings.resume and training.optimizer != RANDOM_SEARCH:
+            with clock.step("gate"):
+                checks = _gate(planned, len(classes), training, train, normalization, progress)
+        with clock.step("training"):
+            outcome = fit(
+                network, train, val if len(val) else None, training, normalization=normalization, folder=state,
+                resume=settings.resume, watch=watch or _told(progress), device=device,
+            )  # fmt: skip
+        clock.seconds["training"] = max(
+            clock.seconds["training"], outcome.seconds
+        )  # with what a stopped run took before
+        if outcome.why == "not finite":
+            raise GraftError(f"training stopped at a loss that is not finite: {outcome.reason}")
+        with clock.step("model"):
+            graph = graph_of(network, preprocess, normalization, classes)
+        with clock.step("test"):
+            started = time.perf_counter()
+            said = {part: _probabilities(gathered, part, graph, progress) for part in ("val", "test")}
+            run_once = (time.perf_counter() - started) * len(gathered.labels) / sum(map(len, said.values()))
+            scores, unleaked = test_scores(gathered, said["test"])
+        known = judged(gathered, {part: rows for part, rows in said.items() if len(rows)})
+        pictures = golden(gathered, preprocess, graph, said["test"])
+        limit = features.limit + run_once
+        history = read_history(state)
+        record = {**_record(settings, training, outcome, history, device), **checks}
+        strategy = (
+            f"from scratch: {outcome.epochs} epochs with {training.optimizer}, the weights of epoch "
+            f"{outcome.best_epoch} kept"
+        )
+        with clock.step("report"):
+            html = page(
+                known, scores, unleaked, strategy=strategy, probe=None, record=record, seconds=clock.seconds,
+                limit=limit, network=settings.network, preprocess=preprocess, title=out.name,
+                history=history,
+            )  # fmt: skip
+        with clock.step("writing"):
+            others = {
+                "report.html": html.encode(),
+                "samples.csv": samples_csv(known),
+                HISTORY: (state / HISTORY).read_bytes(),
+                "settings.toml": training.to_toml().encode(),
+            }
+            tensors = tensors_of(network, published, normalization)
+            files = save(partial, tensors=tensors, graph=graph, golden=pictures, others=others)
+        manifest = Manifest(
+            schema=SCHEMA, graft=version("graft"), network=planned.network, builder=planned.builder,
+            architecture=planned.architecture, arguments=_arguments(training),
+            head=head_name(network, published), classes=classes,
+            preprocess=preprocess_fields(preprocess), calibration={"method": "none"}, strategy="scratch",
+            seed=settings.seed, data=data_record(gathered, folder), test=to_json(scores),
+            test_without_leaks=to_json(unleaked) if unleaked else None, looks=1,
+            seconds={**clock.seconds, "total": clock.total(), "limit": limit}, record=record, files=files,
+        )  # fmt: skip
+        seal(partial, manifest)
+    shutil.rmtree(state, ignore_errors=True)
+    store.trim()
+    return manifest
+
+
+def _open_state(state: Path, out: Path, *, resume: bool, force: bool) -> None:
+    """Make the folder of the run's state, or find the one of the run to go on with.
+
+    Raises UsageError when there is none to resume, or one that would be lost.
+    """
+    if resume and not (state / _PICTURES).is_file():
+        raise UsageError(f"there is no stopped run to resume at {shown(state)}; leave --resume out to begin one")
+    if not resume and state.exists():
+        if not force:
+            raise UsageError(
+                f"a run for {shown(out)} was stopped before its end; go on with --resume, or begin anew with --force"
+            )
+        shutil.rmtree(state)
+    state.mkdir(parents=True, exist_ok=True)
+
+
+def _with_validation(gathered: Gathered, seed: int) -> Gathered:
+    """The same with a validation part: the one that came with the pictures, else some of the training pictures."""
+    in_train = gathered.indices("train")
+    if len(gathered.indices("val")):
+        return gathered
+    fold = assign_folds(
+        gathered.labels[in_train], gathered.groups[in_train], gathered.features.key_array()[in_train],
+        folds=VALIDATION_PARTS, seed=seed,
+    )  # fmt: skip
+    held_out = np.zeros(len(gathered.labels), np.bool_)
+    held_out[in_train[fold == 0]] = True
+    return with_validation(gathered, held_out)
+
+
+def _pictures(gathered: Gathered, part: str, planned: Plan) -> Pictures:
+    """One part of the split as the loop takes it; their numbers are their places in the whole collection."""
+    which = gathered.indices(part)
+    read = gathered.features.pixels(which)
+    if planned.channels == 1:
+        luma, colour = np.array(LUMA, np.float32), read
+        read = lambda wanted: np.rint(colour(wanted) @ luma)[..., None].astype(np.uint8)  # noqa: E731
+    return Pictures(gathered.labels[which], which, (planned.side, planned.side, planned.channels), read)
+
+
+def _same_pictures(state: Path, gathered: Gathered, planned: Plan, *, resume: bool) -> None:
+    """Note what the run learns from; raises UsageError when a resumed run had something else."""
+    digest = hashlib.sha256(repr(planned).encode())
+    for part in ("train", "val"):
+        which = gathered.indices(part)
+        digest.update(b"".join(gathered.features.keys[i] for i in which) + gathered.labels[which].tobytes())
+    note = state / _PICTURES
+    if not resume:
+        note.write_text(digest.hexdigest())
+    elif note.read_text() != digest.hexdigest():
+        raise UsageError("the stopped run had other pictures or another network; begin anew with --force")
+
+
+def _probabilities(gathered: Gathered, part: str, graph: bytes, progress: Progress) -> NDArray[np.float32]:
+    """(n, K) of one part's pictures through the finished graph, one at a time in every core."""
+    which = gathered.indices(part)
+    read, run_graph = gathered.features.pixels(which), OnnxRunner(graph)
+    rows = []
+    for number, row in enumerate(ordered_map(lambda i: run_graph(read(np.array([i])))[0], range(len(which))), 1):
+        rows.append(row)
+        progress(f"scoring the {part} pictures", number, len(which))
+    return np.stack(rows) if rows else np.empty((0, len(gathered.collection.classes)), np.float32)
+
+
+def _gate(
+    planned: Plan,
+    num_classes: int,
+    training: TrainingSettings,
+    train: Pictures,
+    normalization: Normalization,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What the checks before training found, for the record. Raises GraftError, with the causes, when one fails."""
+    from graft.training.gate import gate
+    from graft.training.losses import loss_function
+    from graft.training.optimizers import find, optimizer, parameter_groups
+
+    progress("checking the set-up before training", 0, 1)
+    unregularised = replace(training, dropout=None, dropconnect=None, stochastic_depth=None)
+    report = gate(
+        lambda: network_for(planned, num_classes, unregularised)[0],
+        loss_function(training.loss, smoothing=training.label_smoothing),
+        train,
+        num_classes=num_classes,
+        normalization=normalization,
+        make_optimizer=lambda network, rate: optimizer(
+            training.optimizer, parameter_groups(network, 0.0), rate=rate, momentum=training.momentum
+        ),
+        rate=training.rate or find(training.optimizer).rate,
+        seed=training.seed,
+    )
+    progress("checking the set-up before training", 1, 1)
+    failed = [check for check in report.checks if check.status == "failed"]
+    if failed:
+        said = "; ".join(f"{check.name}: {check.found} (likely {', or '.join(check.causes)})" for check in failed)
+        raise GraftError(f"training was not begun, for a check failed: {said}; mend it, or go on with --no-gate")
+    return {"gate": [asdict(check) for check in report.checks]}
+
+
+def _told(progress: Progress) -> Watch:
+    """The history as one line of progress, for whoever shows no curves."""
+    epochs = 0
+
+    def watch(event: Event) -> None:
+        nonlocal epochs
+        if isinstance(event, Start):
+            epochs = event.settings.epochs or 0
+        elif isinstance(event, Epoch):
+            progress("training, in epochs", event.epoch, epochs)
+
+    return watch
+
+
+def _record(
+    settings: TrainSettings, training: TrainingSettings, outcome: Outcome, history: History, device: str
+) -> dict[str, Any]:
+    return {
+        **run_record(device, "torch"),
+        "verdict": [f"{finding.name}: {finding.evidence}" for finding in verdict(history)],
+        "settings": {
+            "fit": settings.fit, "test_fraction": settings.test_fraction, "class_weights": settings.class_weights,
+            "seed": settings.seed, "on_bad_image": settings.on_bad_image,
+        },
+        "training": asdict(training),
+        "epochs": outcome.epochs,
+        "best_epoch": outcome.best_epoch,
+        "ended": outcome.why,
+        "precision": outcome.precision,
+        "batch": outcome.batch,
+        "pictures_per_second": round(outcome.pictures_per_second, 1),
+        "notices": list(outcome.notices),
+    }  # fmt: skip
+
+
+def _arguments(training: TrainingSettings) -> dict[str, str]:
+    return {"activation": training.activation} if training.activation else {}

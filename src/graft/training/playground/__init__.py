@@ -1,0 +1,1 @@
+"""Small experiments that show, in pictures, what the lectures tell about training."""

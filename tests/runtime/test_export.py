@@ -1,0 +1,57 @@
+"""Pixels to a network's input inside the graph: RGB, grey and a mean image, against plain numpy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from graft.runtime.export import export_onnx, pixels_first
+from graft.runtime.onnx import OnnxRunner
+
+
+def pixels(count: int, side: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def test_rgb_is_normalised_channel_by_channel() -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 0.125)
+    given = pixels(2, 4)
+    expected = ((given / 255 - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
+    found = pixels_first(nn.Identity(), mean, std)(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_one_mean_makes_grey_as_pillow_does() -> None:
+    given = pixels(2, 8)
+    grey = np.stack([np.asarray(Image.fromarray(one).convert("L"), np.float64) for one in given])
+    found = pixels_first(nn.Identity(), (0.25,), (0.5,))(torch.from_numpy(given)).numpy()
+    assert found.shape == (2, 1, 8, 8)
+    np.testing.assert_allclose(found[:, 0], (grey / 255 - 0.25) / 0.5, atol=1.01 / 255 / 0.5)  # Pillow rounds down
+
+
+def test_a_grey_picture_keeps_its_values() -> None:
+    given = np.repeat(pixels(1, 8)[..., :1], 3, axis=3)
+    found = pixels_first(nn.Identity(), (0.0,), (1.0,))(torch.from_numpy(given)).numpy()
+    np.testing.assert_allclose(found[0, 0], given[0, ..., 0] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mean_image_is_subtracted_in_the_graph_too(channels: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    mean_image = rng.uniform(0.2, 0.8, (channels, 8, 8)).astype(np.float32)
+    mean, std = mean_image.mean(axis=(1, 2)), np.full(channels, 0.5, np.float32)
+    offset = (mean_image - mean[:, None, None]) / std[:, None, None]
+    network = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.Flatten())
+    module = pixels_first(network, tuple(map(float, mean)), tuple(map(float, std)), offset)
+    file = tmp_path / "graph.onnx"
+    export_onnx(module, file, size=8, output="features")
+    given = np.repeat(pixels(3, 8)[..., :1], 3, axis=3)
+    x = torch.from_numpy(given[..., :channels].transpose(0, 3, 1, 2) / 255).float()
+    with torch.inference_mode():
+        expected = network((x - torch.from_numpy(mean_image)) / 0.5).numpy()
+    np.testing.assert_allclose(OnnxRunner(file)(given), expected, atol=1e-5)
