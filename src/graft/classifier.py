@@ -52,9 +52,10 @@ class Manifest(BaseModel):
     """What `model.json` holds.
 
     network: the name the user gave. builder, architecture: whose code builds it, and its name there; arguments: what
-    was changed in it, such as {"activation": "tanh"}. head: the name of its last layer in the weights. test: the scores on the test split, as graft.evaluate.metrics writes them. looks: how
-    often the test split has been used. calibration: how scores become probabilities. seconds: by step, with `total` and
-    `limit`, the least this machine could have taken. files: SHA-256 by name.
+    was changed in it, such as {"activation": "tanh"}. head: the name of its last layer in the weights. test: the scores
+    on the test split, as graft.evaluate.metrics writes them. looks: how often the test split has been used.
+    calibration: how scores become probabilities. seconds: by step, with `total` and `limit`, the least this machine
+    could have taken. files: SHA-256 by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -11,7 +11,9 @@ from graft.cli.options import Cache, CsvFile, Json
 
 
 def audit(
-    folder: Annotated[Path, typer.Argument(help="Class folders, ready splits of them, a zip, a .npz file or IDX files.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Class folders, ready splits of them, a zip, a .npz file or IDX files.")
+    ],
     csv: CsvFile = None,
     model: Annotated[
         Path | None, typer.Option(help="A model trained on this folder: also list the labels it doubts most.")

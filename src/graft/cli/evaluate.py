@@ -12,7 +12,9 @@ from graft.cli.options import CsvFile, DeviceName, Json
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
-    folder: Annotated[Path, typer.Argument(help="Labelled pictures: class folders, a zip of them, a .npz file or IDX files.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Labelled pictures: class folders, a zip of them, a .npz file or IDX files.")
+    ],
     csv: CsvFile = None,
     json: Json = False,
     device: DeviceName = "auto",

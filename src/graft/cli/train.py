@@ -23,7 +23,10 @@ _DATA, _NETWORK, _OUTPUT = "The pictures", "The network", "The run"
 @with_training_flags
 def train(
     folder: Annotated[
-        Path, typer.Argument(help="Class folders, ready splits of them, a zip of either, a .npz file, or a folder of IDX files.")
+        Path,
+        typer.Argument(
+            help="Class folders, ready splits of them, a zip of either, a .npz file, or a folder of IDX files."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="The model folder to write.", rich_help_panel=_OUTPUT)],
     strategy: Annotated[

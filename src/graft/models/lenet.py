@@ -1,8 +1,8 @@
 """LeNet-5 — LeCun et al., Proc. IEEE 86(11), 1998, §II.B and fig. 2 — and the small network of the lectures.
 
 Departures of LeNet-5: C3 sees every S2 map (table I is sparse), pooling has no weights, tanh is not scaled, the
-output is linear, not RBF (61,706 weights against the paper's 60,000), and weights start as Glorot's, since training stalls
-where the paper's ±2.4 / fan_in meets a tanh that is not scaled.
+output is linear, not RBF (61,706 weights against the paper's 60,000), and weights start as Glorot's, since training
+stalls where the paper's ±2.4 / fan_in meets a tanh that is not scaled.
 The lectures' network is the usual first Keras example: two 3×3 convolutions, each with a pool, and two dense layers.
 """
 

@@ -46,7 +46,7 @@ class TrainingSettings:
     l1: float = field(default=0.0, metadata=_said("factor of the sum of absolute weights in the loss"))
     l2: float = field(default=0.0, metadata=_said("factor of the sum of squared weights in the loss"))
     max_norm: float | None = field(default=None, metadata=_said("largest norm of a unit's incoming weights"))
-    dropout: float | None = field(default=None, metadata=_said("share of features dropped, in the network's dropout layers or before its linear ones"))
+    dropout: float | None = field(default=None, metadata=_said("share of features dropped before linear layers"))
     dropconnect: float | None = field(default=None, metadata=_said("share of weights dropped in the linear layers"))
     stochastic_depth: float | None = field(default=None, metadata=_said("share of steps that skip the last block"))
     activation: str | None = field(default=None, metadata=_said("activation in place of the network's own"))
