@@ -1,24 +1,67 @@
-"""How fast peers train: one of them, one network, one epoch after a warm one; prints pictures a second as JSON.
+"""How fast graft and its peers train from a folder of pictures, in turns, in one run.
 
-python benchmarks/training_peers.py PEER NETWORK FOLDER        (run by `python -m benchmarks.training speed`)
+python -m benchmarks.training_peers PYTHON            (PYTHON: one that also has fastai and keras; 15 minutes)
+python benchmarks/training_peers.py WHO NETWORK FOLDER                    (one measurement, run by the line above)
 
-PEER: plain (the loop of PyTorch's own examples), fastai or keras (on its torch backend), each as its documentation
-shows it, in float32, batch 64, SGD with momentum, two workers where it has workers. NETWORK: lenet5, resnet18 or
-mobilenet. FOLDER: class folders of pictures, which are resized and flipped as each peer does it, on every epoch. fastai
-and the plain loop train graft's own networks; Keras has its own MobileNet, the other two are written here.
+WHO: graft, plain (the loop of PyTorch examples), fastai or keras (on its torch backend), each as its documentation
+shows it, batch 64, SGD with momentum 0.9, pictures flipped at random, two workers where it has workers; graft chooses
+its precision itself, the others use float32, as they do unless told. What is timed is an epoch after a first one. The
+peers read and decode the files in every epoch; graft decodes them once, which is given apart. fastai and the plain loop
+train graft's own networks; Keras has its own MobileNet, and the other two are written here.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 BATCH, RATE, MOMENTUM, WORKERS = 64, 0.01, 0.9, 2
 SIDES = {"lenet5": 32, "resnet18": 64, "mobilenet": 128}
+PICTURES = {"lenet5": 3_000, "resnet18": 600, "mobilenet": 240}
+TURNS = 3
+
+
+def graft(network: str, folder: Path) -> dict[str, float]:
+    """graft's decode into the store, then its loop."""
+    import numpy as np
+
+    from graft.data.preprocess import Preprocess
+    from graft.data.scan import scan
+    from graft.models.catalog import create
+    from graft.store.table import Store
+    from graft.training.history import read_history
+    from graft.training.loop import fit
+    from graft.training.normalize import channel_statistics
+    from graft.training.pictures import from_array
+    from graft.training.settings import TrainingSettings
+    from graft.transfer.features import decode_once
+
+    side, grey = SIDES[network], network == "lenet5"
+    settings = TrainingSettings(epochs=2, batch=BATCH, optimizer="momentum", rate=RATE, momentum=MOMENTUM,
+                                schedule="constant", augment="flip", weight_decay=0.0)  # fmt: skip
+    collection = scan(folder)
+    with tempfile.TemporaryDirectory() as work:
+        started = time.perf_counter()
+        decoded = decode_once(collection.samples, Preprocess(side, "squash", "bilinear"), Store(Path(work) / "store"))
+        seconds = time.perf_counter() - started
+        pixels = decoded.pixels(np.arange(len(decoded.samples)))(np.arange(len(decoded.samples)))
+        train = from_array(pixels[..., :1] if grey else pixels, np.array([s.label for s in decoded.samples]))
+        model = create(network, num_classes=len(collection.classes), seed=0)
+        outcome = fit(model, train, None, settings, normalization=channel_statistics(train), folder=Path(work) / "run")
+        first, second = read_history(Path(work) / "run").epochs
+    return {
+        "pictures_per_second": len(train) / (second.seconds - first.seconds),
+        "decode_seconds": seconds,
+        "bfloat16": float(outcome.precision == "bfloat16"),
+    }
 
 
 def plain(network: str, folder: Path) -> float:
@@ -168,11 +211,65 @@ def _keras_mobilenet(k: Any, side: int, classes: int) -> Any:
 _KERAS = {"lenet5": _keras_lenet5, "resnet18": _keras_resnet18, "mobilenet": _keras_mobilenet}
 
 
+def one(who: str, network: str, folder: Path) -> None:
+    """Measure one of them and print it."""
+    measured = {"graft": graft, "plain": plain, "fastai": fastai, "keras": keras}[who](network, folder)
+    print(json.dumps(measured if isinstance(measured, dict) else {"pictures_per_second": measured}))
+
+
+def all_in_turns(python: str) -> None:
+    """Every network, graft and each peer in turns, and the medians."""
+    from benchmarks.machine import keep
+
+    for network, count in PICTURES.items():
+        found: dict[str, list[dict[str, float]]] = {who: [] for who in ("graft", "plain", "fastai", "keras")}
+        with tempfile.TemporaryDirectory() as work:
+            _write_pictures(Path(work) / "pictures", network, count)
+            for _ in range(TURNS):
+                for who, values in found.items():
+                    done = subprocess.run(
+                        [python, __file__, who, network, str(Path(work) / "pictures")],
+                        env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])}, capture_output=True, text=True,
+                        check=True,
+                    )  # fmt: skip
+                    values.append(json.loads(done.stdout.strip().splitlines()[-1]))
+        speeds = {who: [round(v["pictures_per_second"], 1) for v in values] for who, values in found.items()}
+        median = {who: statistics.median(values) for who, values in speeds.items()}
+        result: dict[str, Any] = {
+            "pictures": count, "side": SIDES[network], "batch": BATCH, "pictures_per_second": speeds, "median": median,
+            "graft_over": {who: round(median["graft"] / value, 2) for who, value in median.items() if who != "graft"},
+            "graft_decode_seconds": [round(v["decode_seconds"], 2) for v in found["graft"]],
+            "graft_in_bfloat16": [bool(v["bfloat16"]) for v in found["graft"]],
+        }  # fmt: skip
+        keep("training_peers", {network: result})
+
+
+def _write_pictures(folder: Path, network: str, count: int) -> None:
+    """Class folders: Fashion-MNIST as PNG files for LeNet-5, photos of trashnet for the others."""
+    import numpy as np
+    from PIL import Image
+
+    from benchmarks.machine import DATA
+
+    if network == "lenet5":
+        with np.load(DATA / "fashion-mnist" / "fashion_mnist.npz") as file:
+            for number, (pixels, label) in enumerate(zip(file["x_train"][:count], file["y_train"], strict=False)):
+                (folder / str(label)).mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(folder / str(label) / f"{number}.png")
+        return
+    classes = sorted(path for path in (DATA / "trashnet").iterdir() if path.is_dir())
+    for home in classes:
+        for file in sorted(home.iterdir())[: count // len(classes)]:
+            (folder / home.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / home.name / file.name)
+
+
 def main() -> None:
-    """Measure one peer and print it."""
-    peer, network, folder = sys.argv[1:]
-    measure = {"plain": plain, "fastai": fastai, "keras": keras}[peer]
-    print(json.dumps({"peer": peer, "network": network, "pictures_per_second": measure(network, Path(folder))}))
+    """One measurement, or all of them."""
+    if len(sys.argv) == 2:
+        all_in_turns(sys.argv[1])
+    else:
+        one(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,14 @@ def test_one_step_of_plain_sgd_is_the_formula(tmp_path: Path) -> None:
     network = small_network(batch_norm=False, dropout=0.0)
     twin = small_network(batch_norm=False, dropout=0.0)
     settings = TrainingSettings(
-        epochs=1, batch=40, rate=0.5, schedule="constant", weight_decay=0.0, augment="none", precision="float32"
+        epochs=1,
+        batch=40,
+        optimizer="sgd",
+        rate=0.5,
+        schedule="constant",
+        weight_decay=0.0,
+        augment="none",
+        precision="float32",
     )
     outcome = train(tmp_path, settings, network=network, pictures=(pictures, None))
     x = torch.from_numpy(pictures.read(np.arange(40)).astype(np.float32) / 255).permute(0, 3, 1, 2)

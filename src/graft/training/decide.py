@@ -19,7 +19,7 @@ from graft.training.checkpoint import write
 from graft.training.distributed import World
 from graft.training.normalize import Normalization
 from graft.training.pictures import Pictures
-from graft.training.plan import Plan, check_labels, pictures_per_step, steps_within
+from graft.training.plan import Plan, batch_of, check_labels, pictures_per_step, steps_within
 from graft.training.precision import choose_batch, choose_precision
 from graft.training.settings import TrainingSettings
 from graft.training.state import State, fresh
@@ -49,7 +49,7 @@ def decide(
         classes=1,
         rate=settings.rate or optimizers.find(settings.optimizer).rate,
         per_step=per_step,
-        batch=min(settings.batch, per_step),
+        batch=min(batch_of(settings, len(train)), per_step),
         steps_per_epoch=-(-len(train) // per_step),
         steps=settings.epochs * -(-len(train) // per_step),
         precision="float32" if settings.precision == "auto" else settings.precision,

@@ -47,11 +47,8 @@ BRIEF_EPOCHS: Final = 20
 
 _STILL: Final = 0.99  # a loss above this share of the first one has hardly moved
 _ONE_MISTAKE: Final = 0.5  # a wrong answer costs ln 2 or more in cross-entropy, 1 or more in the SVM's loss
-_SHARES: Final = {
-    "overfit": 0.3,
-    "gradient": 0.2,
-    "brief": 0.125,
-}  # of the gate's time; a check's last step may pass it
+_ENOUGH_STEPS: Final = 50  # before a time that is up says anything of a network that has not learnt
+_SHARES: Final = {"overfit": 0.3, "gradient": 0.2, "brief": 0.125}  # of the gate's time, which a last step may pass
 
 
 @dataclass(frozen=True)
@@ -268,8 +265,9 @@ def _overfit(setup: _Setup, pictures: Pictures) -> Check:
     elif twice:
         causes += [f"{twice} equal pictures in two classes: nobody can tell them apart"]
     if (fit.moved and not causes) or not math.isfinite(fit.last):
-        if fit.steps < OVERFIT_STEPS and math.isfinite(fit.last) and fit.last < fit.first:
-            return Check(name, "warned", f"{found}; the time was up while the loss was still falling")
+        early = fit.steps < OVERFIT_STEPS and (fit.last < fit.first or fit.steps < _ENOUGH_STEPS)
+        if early and math.isfinite(fit.last):
+            return Check(name, "warned", f"{found}; the time was up before more could be said")
         if _STILL * fit.first < fit.last <= fit.first:
             causes = [f"the rate is too low: in {fit.steps} steps the loss has hardly moved"]
         for factor, word in ((0.1, "high"), (10.0, "low")):

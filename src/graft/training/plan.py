@@ -16,6 +16,9 @@ from graft.training.settings import TrainingSettings
 RESERVE: Final = 0.05  # of a budget, left for what is not foreseen
 
 
+_STEPS_WANTED: Final = 16  # in an epoch, where the batch is ours to choose
+
+
 @dataclass(frozen=True)
 class Plan:
     """Decisions of a run, carried by each of its checkpoints.
@@ -34,6 +37,14 @@ class Plan:
     threads: int
 
 
+def batch_of(settings: TrainingSettings, pictures: int) -> int:
+    """The batch that is asked for; else 128, or less where an epoch would have fewer than 16 steps, but not below 8."""
+    if settings.batch is not None:
+        return settings.batch
+    wanted = 1 << max(3, min(7, (pictures // _STEPS_WANTED).bit_length() - 1))
+    return max(1, min(wanted, pictures // settings.accumulate))
+
+
 def pictures_per_step(settings: TrainingSettings, pictures: int) -> int:
     """How many of the training split's pictures one step takes: a batch, several accumulated, or all of them.
 
@@ -41,7 +52,7 @@ def pictures_per_step(settings: TrainingSettings, pictures: int) -> int:
     """
     if optimizers.find(settings.optimizer).whole_set:
         return pictures
-    wanted = settings.batch * settings.accumulate
+    wanted = batch_of(settings, pictures) * settings.accumulate
     if wanted > pictures:
         name = "batch" if settings.accumulate == 1 else "batch times accumulate"
         raise UsageError(
@@ -64,7 +75,7 @@ def refuse_unfit(settings: TrainingSettings, train: Pictures, val: Pictures | No
     if processes > 1 and not optimizers.find(settings.optimizer).gradients:
         raise UsageError(f"{settings.optimizer} runs in one process, got {processes}; start it alone")
     if len(train) // -(-len(train) // per_step) < processes:
-        raise UsageError(f"a step needs a picture for each of {processes} processes, got batch {settings.batch}")
+        raise UsageError(f"a step needs a picture for each of {processes} processes, got batch {per_step}")
 
 
 def check_labels(pictures: Pictures, classes: int) -> None:

@@ -37,7 +37,7 @@ class TrainingSettings:
 
     epochs: int = field(default=10, metadata=_said("passes over the training split; with a budget, as many as fit"))
     budget: float | None = field(default=None, metadata=_said("seconds that the run may take; replaces epochs"))
-    batch: int = field(default=128, metadata=_said("pictures in one pass through the network"))
+    batch: int | None = field(default=None, metadata=_said("pictures in one pass; if left out, 128 or fewer"))
     accumulate: int = field(default=1, metadata=_said("batches whose gradients make one step"))
     optimizer: str = field(default="momentum", metadata=_said("name of the optimiser; gd steps on the whole split"))
     rate: float | None = field(default=None, metadata=_said("base learning rate; if left out, the optimiser's usual"))

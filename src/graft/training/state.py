@@ -50,9 +50,11 @@ class Sums:
 
     @staticmethod
     def zero(device: str) -> Sums:
+        """Nothing yet."""
         return Sums(torch.zeros(2, dtype=torch.float64, device=device))
 
     def add(self, other: Sums) -> None:
+        """Take another stretch in."""
         self.totals += other.totals
         self.pictures += other.pictures
 
