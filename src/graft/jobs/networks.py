@@ -35,7 +35,8 @@ class Entry:
 
     input: (C, H, W) of the paper's picture. classes: of the paper's last layer. parameters: trained ones, without
     auxiliary classifiers. macs: multiply-adds of convolutions and linear layers for one picture. error: published,
-    percent, or None. weights: who has them: "comes with graft", "torchvision", "timm"; empty where nobody does.
+    percent, or None. contest: top-5 error of the family's entry to ImageNet's contest, percent, an ensemble.
+    weights: who has them: "comes with graft", "torchvision", "timm"; empty where nobody does.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Entry:
     parameters: int
     macs: int
     error: Error | None
+    contest: float | None
     weights: tuple[str, ...]
     note: str
 
@@ -119,7 +121,8 @@ def as_text(entries: tuple[Entry, ...]) -> str:
 def _of_package(packaged: Packaged) -> Entry:
     return Entry(
         packaged.name, packaged.family.name, packaged.family.paper, packaged.family.year,
-        (3, packaged.size, packaged.size), 1000, packaged.parameters, packaged.macs, packaged.error, (WITH_GRAFT,),
+        (3, packaged.size, packaged.size), 1000, packaged.parameters, packaged.macs, packaged.error,
+        packaged.family.contest, (WITH_GRAFT,),
         packaged.family.departures,
     )  # fmt: skip
 
@@ -127,5 +130,5 @@ def _of_package(packaged: Packaged) -> Entry:
 def _of_card(card: Card) -> Entry:
     return Entry(
         card.name, card.family.name, card.family.paper, card.family.year, card.input, card.classes, card.parameters,
-        card.macs, card.error, tuple(published.library for published in card.published), card.note,
+        card.macs, card.error, card.family.contest, tuple(published.library for published in card.published), card.note,
     )  # fmt: skip

@@ -16,13 +16,16 @@ Triple = tuple[float, float, float]
 class Family:
     """Networks of one paper.
 
-    departures: where our graphs differ from the paper, for all of the family; empty when nowhere.
+    departures: where our graphs differ from the paper, for all of the family; empty when nowhere. contest: top-5 error,
+    percent, of its entry to ImageNet's yearly contest (ILSVRC), which was an ensemble, over several crops; None for
+    those that were not entered.
     """
 
     name: str
     paper: str
     year: int
     departures: str = ""
+    contest: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ LENET: Final = Family(
     "LeNet",
     "LeCun et al., Proc. IEEE 86(11), 1998",
     1998,
-    departures="C3 sees every S2 map, pools have no weights, tanh is not scaled, the output is linear, not RBF",
+    departures="C3 sees every S2 map, pools have no weights, tanh is plain, the output is linear, weights as Glorot's",
 )
 LECTURES: Final = Family("lectures", "the lectures' first network, also the usual first example of Keras", 2015)
 ALEXNET: Final = Family(
@@ -30,24 +30,28 @@ ALEXNET: Final = Family(
     "Krizhevsky et al., NeurIPS 2012; its one-tower form: Krizhevsky, arXiv:1404.5997",
     2012,
     departures="one network on one device",
+    contest=16.4,
 )
 ZFNET: Final = Family(
     "ZFNet",
     "Zeiler and Fergus, ECCV 2014, arXiv:1311.2901",
     2013,
     departures="the normalisation after the pools is AlexNet's",
+    contest=11.7,
 )
 VGG: Final = Family(
     "VGG",
     "Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556",
     2014,
     departures="weights start as He et al.; at other sizes than 224 the last maps are averaged to 7×7",
+    contest=7.3,
 )
 GOOGLENET: Final = Family(
     "GoogLeNet",
     "Szegedy et al., CVPR 2015, arXiv:1409.4842",
     2014,
     departures="pools round sizes up instead of padding",
+    contest=6.7,
 )
 INCEPTION: Final = Family(
     "Inception",
@@ -55,8 +59,8 @@ INCEPTION: Final = Family(
     2015,
     departures="as its authors' code: 5×5 convolutions in the 35² modules, average pools; and batch norm has scales",
 )
-RESNET: Final = Family("ResNet", "He et al., CVPR 2016, arXiv:1512.03385", 2015)
-SENET: Final = Family("SENet", "Hu et al., CVPR 2018, arXiv:1709.01507", 2017)
+RESNET: Final = Family("ResNet", "He et al., CVPR 2016, arXiv:1512.03385", 2015, contest=3.57)
+SENET: Final = Family("SENet", "Hu et al., CVPR 2018, arXiv:1709.01507", 2017, contest=2.251)
 DENSENET: Final = Family("DenseNet", "Huang et al., CVPR 2017, arXiv:1608.06993", 2016)
 MOBILENET: Final = Family(
     "MobileNet",
