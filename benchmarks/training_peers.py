@@ -25,7 +25,7 @@ from typing import Any
 
 BATCH, RATE, MOMENTUM, WORKERS = 64, 0.01, 0.9, 2
 SIDES = {"lenet5": 32, "resnet18": 64, "mobilenet": 128}
-PICTURES = {"lenet5": 3_000, "resnet18": 600, "mobilenet": 240}
+PICTURES = {"lenet5": 2_000, "resnet18": 384, "mobilenet": 192}
 TURNS = 3
 
 

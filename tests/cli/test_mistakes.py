@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 Graft = Callable[..., subprocess.CompletedProcess[str]]
-PROGRESS = ("reading pictures", "preparing ")  # how its lines begin
+PROGRESS = ("reading pictures", "preparing ", "decoding ")  # how its lines begin
+SCRATCH = "train photos --out new --strategy scratch --network lenet5 --no-gate"
 
 
 @pytest.fixture
@@ -60,6 +61,27 @@ def home(tmp_path: Path, digits: Path, model: Path) -> Path:
         ("train photos --out one --force", 2, "one is no model"),
         ("train one --out one/new", 2, "inside the pictures' own folder"),
         ("train photos --csv nothing.csv --out new", 1, "nothing.csv"),
+        ("train photos --out new --epochs 3", 2, "add --strategy scratch"),
+        ("train photos --out new --strategy scrach", 2, "probe, scratch, got 'scrach'"),
+        (f"{SCRATCH} --rate=-1", 2, "rate must be above 0 and finite, got -1.0"),
+        (f"{SCRATCH} --rate nan", 2, "rate must be above 0 and finite, got nan"),
+        (f"{SCRATCH} --rate inf", 2, "rate must be above 0 and finite, got inf"),
+        (f"{SCRATCH} --batch 0", 2, "batch must be 1 or more pictures, got 0"),
+        (f"{SCRATCH} --batch 500", 2, "batch must be at most the"),
+        (f"{SCRATCH} --optimizer adm", 2, "did you mean 'adam'?"),
+        (f"{SCRATCH} --schedule cosin", 2, "did you mean 'cosine'?"),
+        (f"{SCRATCH} --augment flp", 2, "did you mean 'flip'?"),
+        (f"{SCRATCH} --activation rleu", 2, "did you mean 'relu'?"),
+        (f"{SCRATCH} --budget 5x", 2, "90s, 5m or 1.5h"),
+        (f"{SCRATCH} --settings nothing.toml", 2, "--settings needs a TOML file"),
+        (f"{SCRATCH} --resume", 2, "no stopped run to resume"),
+        (f"{SCRATCH} --size 16", 2, "32 pixels only"),
+        (f"{SCRATCH} --tensorboard --epochs 1", 2, "pip install"),
+        ("curves nowhere", 1, "nowhere"),
+        ("curves model", 1, "not trained by the loop"),
+        ("schedule cosin", 2, "did you mean 'cosine'?"),
+        ("augment nothing.png", 1, "nothing.png"),
+        ("check --network lenet6 --gradients", 2, "did you mean 'lenet5'?"),
         ("audit nowhere", 1, "nothing there"),
         ("audit photos --model empty", 1, "holds no model.json"),
         ("predict nomodel flat", 1, "is not a folder"),
@@ -80,7 +102,7 @@ def test_a_mistake_is_one_line_and_a_status(home: Path, graft: Graft, arguments:
     assert (ran.returncode, ran.stdout, len(said)) == (status, "", 1), ran.stderr
     assert said[0].startswith("graft: ")
     assert words in said[0]
-    assert not (home / "new").exists()
+    assert not list(home.glob("new*"))
     assert not list(home.glob(".new.*"))
 
 

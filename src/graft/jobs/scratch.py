@@ -7,10 +7,11 @@ in the folder OUT.training, which is removed when the model is whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -95,8 +96,8 @@ def run(
     with (
         new_folder(out, source=folder, force=force) as partial,
         opened(folder, cache, csv=settings.csv, follow_links=settings.follow_links, progress=progress) as collection,
+        _state(state, out, resume=settings.resume, force=force),
     ):
-        _open_state(state, out, resume=settings.resume, force=force)
         seen = Preprocess(planned.side, cast(Fit, settings.fit), "bilinear", IMAGENET_MEAN, IMAGENET_STD)
         with clock.step("decoding"):
             features = decode_once(
@@ -122,11 +123,12 @@ def run(
                 network, train, val if len(val) else None, training, normalization=normalization, folder=state,
                 resume=settings.resume, watch=watch or _told(progress), device=device,
             )  # fmt: skip
-        clock.seconds["training"] = max(
-            clock.seconds["training"], outcome.seconds
-        )  # with what a stopped run took before
+        clock.seconds["training"] = max(clock.seconds["training"], outcome.seconds)  # and before it was stopped
         if outcome.why == "not finite":
-            raise GraftError(f"training stopped at a loss that is not finite: {outcome.reason}")
+            raise GraftError(
+                f"training stopped at a loss that is not finite: {outcome.reason}; the last good weights are in "
+                f"{shown(state)}, begin anew with --force"
+            )
         with clock.step("model"):
             graph = graph_of(network, preprocess, normalization, classes)
         with clock.step("test"):
@@ -173,8 +175,9 @@ def run(
     return manifest
 
 
-def _open_state(state: Path, out: Path, *, resume: bool, force: bool) -> None:
-    """Make the folder of the run's state, or find the one of the run to go on with.
+@contextlib.contextmanager
+def _state(state: Path, out: Path, *, resume: bool, force: bool) -> Iterator[None]:
+    """The folder of the run's state, new or that of the run to go on with; kept when the block fails after it began.
 
     Raises UsageError when there is none to resume, or one that would be lost.
     """
@@ -187,6 +190,11 @@ def _open_state(state: Path, out: Path, *, resume: bool, force: bool) -> None:
             )
         shutil.rmtree(state)
     state.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not any(state.glob("checkpoint-*")):
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def _with_validation(gathered: Gathered, seed: int) -> Gathered:
