@@ -22,6 +22,8 @@ check: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.main_job
+	$(BIN)/python -m benchmarks.training fashion lenet
+	$(BIN)/python -m benchmarks.training speed
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
