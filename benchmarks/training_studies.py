@@ -1,6 +1,6 @@
 """What the lectures say of training, tried on Fashion-MNIST: each study keeps its numbers and draws its picture.
 
-python -m benchmarks.training_studies degradation     plain and residual networks of 20 and 56 layers  (10 minutes)
+python -m benchmarks.training_studies degradation     plain and residual networks of 20 and 56 layers  (4 minutes)
 python -m benchmarks.training_studies activations     ReLU against tanh, epochs to a training error     (2 minutes)
 python -m benchmarks.training_studies optimizers      LeNet-5 with each optimiser, three epochs         (5 minutes)
 python -m benchmarks.training_studies schedules       LeNet-5 with each schedule, three epochs          (5 minutes)
@@ -68,16 +68,16 @@ def trained(name: str, network: nn.Module, sets: tuple[Pictures, Pictures], sett
 
 def degradation() -> None:
     """Training error of plain and residual networks of 20 and 56 layers. Source: He et al., CVPR 2016, fig. 6."""
-    train, val = clothes(10_000, 2_000, pool=2)
+    train, val = clothes(5_000, 2_000, pool=2)
     sets = train.in_colour(), val.in_colour()
     settings = TrainingSettings(
-        epochs=10, batch=128, optimizer="nesterov", rate=0.1, schedule="step", augment="none", weight_decay=1e-4,
+        epochs=8, batch=128, optimizer="nesterov", rate=0.1, schedule="step", augment="none", weight_decay=1e-4,
         clip=5.0,
     )  # fmt: skip
     names = ("plain20_cifar", "plain56_cifar", "resnet20_cifar", "resnet56_cifar")
     runs = [trained(name, create(name, num_classes=10, seed=0), sets, settings) for name in names]
     keep("training_studies", {"degradation": {**_table(runs), "settings": settings.to_toml()}})
-    _draw_errors(runs, "degradation.svg", "Fashion-MNIST at 14²: 10,000 pictures")
+    _draw_errors(runs, "degradation.svg", "Fashion-MNIST at 14²: 5,000 pictures")
 
 
 def activations() -> None:
