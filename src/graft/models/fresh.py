@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from graft.errors import UsageError, nearest, shown
 from graft.models.card import Card
 from graft.models.catalog import CARDS
-from graft.models.weights import PACKAGED, Builder
+from graft.models.weights import PACKAGED, Builder, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,11 +45,7 @@ def plan(network: str, *, side: int | None = None) -> Plan:
     for card in CARDS:
         if network == card.name:
             return _of_ours(card, side)
-    known = [*(packaged.name for packaged in PACKAGED), *(card.name for card in CARDS)]
-    raise UsageError(
-        f"no network is called {shown(network)!r}{nearest(network, known)}; list them with `graft networks`, "
-        "or give timm:NAME for a CNN of timm"
-    )
+    raise unknown(network)
 
 
 def fresh(planned: Plan, *, num_classes: int, seed: int) -> tuple[nn.Module, dict[str, str]]:

@@ -121,8 +121,13 @@ def find_source(network: str, weights: Path | None = None) -> Source:
     for card in CARDS:
         if network == card.name:
             return _ours(card, weights)
+    raise unknown(network)
+
+
+def unknown(network: str) -> UsageError:
+    """The error for a name that is neither packaged nor one of our own, with the nearest that is."""
     known = [*(packaged.name for packaged in PACKAGED), *(card.name for card in CARDS)]
-    raise UsageError(
+    return UsageError(
         f"no network is called {shown(network)!r}{nearest(network, known)}; list them with `graft networks`, "
         "or give timm:NAME for a CNN of timm"
     )
