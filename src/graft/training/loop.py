@@ -25,6 +25,7 @@ from graft.training import schedules
 from graft.training.batches import preparing_pool
 from graft.training.checkpoint import load_newest, locked, read, save_checkpoint, write
 from graft.training.decide import decide
+from graft.training.depthwise import fast_depthwise
 from graft.training.distributed import here
 from graft.training.divergence import explain
 from graft.training.history import HISTORY, End, Epoch, Event, Step
@@ -97,6 +98,8 @@ def fit(
         stack.enter_context(torch.random.fork_rng(devices=[] if device == "cpu" else [torch.cuda.current_device()]))
         stack.callback(torch.set_num_threads, torch.get_num_threads())  # a resumed run takes the number it had
         pool = stack.enter_context(preparing_pool())
+        if device == "cpu":
+            stack.enter_context(fast_depthwise(network))
 
         # The state, new or as the newest checkpoint has it, and what is decided once for the whole run.
         saved, notices = world.agreed(load_newest(folder) if world.leads else (None, ()))

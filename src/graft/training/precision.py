@@ -1,7 +1,7 @@
 """Two decisions before the first step, by trying: how many pictures fit in memory at once, and in which precision.
 
-bfloat16 doubles the speed of plain convolutions on a CPU that has instructions for it, and slows down networks of
-depthwise ones; which of the two a network is, a few timed passes say.
+bfloat16 doubles the speed of most convolutions on a CPU that has instructions for it, and slows down some layers; what
+that makes of a network, a few timed passes say.
 """
 
 from __future__ import annotations
