@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench bench-transfer format clean
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,10 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.main_job
 	$(BIN)/python -m benchmarks.training fashion lenet
 	$(BIN)/python -m benchmarks.training speed
+
+# PEERS names a Python that has fastai too: benchmarks/README.md. Hours; `run` measures one way, `--missing` goes on.
+bench-transfer: .venv/ready
+	PEERS=$(PEERS) $(BIN)/python -m benchmarks.transfer all --missing
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -27,7 +27,7 @@ from graft.store.table import Store
 from graft.transfer.features import extract
 from graft.transfer.logistic import Rows
 from graft.transfer.probe import fit_probe
-from graft.transfer.trunk import open_trunk, runner
+from graft.transfer.trunk import FEATURES, open_trunk, runner
 
 SPREAD = 4.3
 Floats = NDArray[np.float32]
@@ -87,9 +87,10 @@ def _cloud(folder: Path) -> tuple[Floats, Floats]:
     photos = scan(DATA / "trashnet")
     features = extract(
         photos.samples, runner(trunk, source, "cpu"), trunk.preprocess("squash"), Store(folder),
-        trunk_key=trunk.key, width=trunk.width,
+        trunk_key=trunk.key, width=trunk.row_width,
     )  # fmt: skip
-    x = features.rows(np.arange(len(features.samples))).read(slice(None)).astype(np.float64)
+    rows = features.rows(np.arange(len(features.samples)), trunk.columns(FEATURES))
+    x = rows.read(slice(None)).astype(np.float64)
     labels = np.array([sample.label for sample in features.samples])
     centre = x.mean(axis=0)
     for label in np.unique(labels):

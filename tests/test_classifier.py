@@ -316,31 +316,48 @@ def test_weights_that_change_after_loading_are_refused(folder: Path) -> None:
         found.tensors()
 
 
-@pytest.fixture(scope="module")
-def grown(session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
-    """A whole model of two classes on the real trunk."""
+TOP = ("features",)
+
+
+def grown_on_the_real_trunk(folder: Path, cache: Path, head_kind: str, rungs: tuple[str, ...]) -> Classifier:
+    """A whole model of two classes, its head drawn. rungs: what it stands on."""
     from safetensors.numpy import load_file
 
     from graft.models.weights import find_source
+    from graft.transfer.heads.head import Head, Kernel, unit
     from graft.transfer.trunk import open_trunk
 
-    trunk = open_trunk(find_source("efficientnet-lite0"), session_cache)
+    trunk = open_trunk(find_source("efficientnet-lite0"), cache)
     draw = np.random.default_rng(0)
-    weight, bias = draw.normal(0, 0.05, (2, trunk.width)).astype(np.float32), np.array([0.3, -0.3], np.float32)
-    graph = with_head(trunk.graph, weight, bias, ("cat", "dog"))
-    tensors = {**load_file(trunk.weights), f"{trunk.head}.weight": weight, f"{trunk.head}.bias": bias}
+    width = sum(trunk.widths[trunk.rungs.index(rung)] for rung in rungs)
+    kernel = Kernel(unit(np.abs(draw.normal(size=(9, width))).astype(np.float32)), 2.5)
+    weight = draw.normal(0, 0.05, (2, width)) if head_kind == "logistic" else draw.normal(0, 3, (2, 9))
+    bias = np.array([0.3, -0.3], np.float32)
+    head = Head("rbf", weight.astype(np.float32), bias, None if head_kind == "logistic" else kernel)
+    numbers = None if rungs == TOP else [trunk.rungs.index(rung) for rung in rungs]
+    graph = with_head(trunk.graph, head.weight, head.bias, ("cat", "dog"), kernel=head.kernel, rungs=numbers)
+    tensors = {**load_file(trunk.weights), **head.tensors(trunk.head)}
     pictures = draw.integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
     golden = [Golden(p, r) for p, r in zip(pictures, OnnxRunner(graph)(pictures), strict=True)]
-    folder = tmp_path_factory.mktemp("grown")
     files = save(folder, tensors=tensors, graph=graph, golden=golden, others={})
     seal(
         folder,
         manifest(
-            files, builder=trunk.builder, architecture=trunk.architecture, head=trunk.head, classes=("cat", "dog"),
-            preprocess=preprocess_fields(trunk.preprocess("squash")),
+            files, builder=trunk.builder, architecture=trunk.architecture, head=trunk.head, head_kind=head_kind,
+            classes=("cat", "dog"), preprocess=preprocess_fields(trunk.preprocess("squash")),
+            arguments={} if rungs == TOP else {"rungs": ",".join(rungs)},
         ),
     )  # fmt: skip
     return load(folder)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("logistic", TOP), ("rbf", TOP), ("logistic", ("blocks.2",)), ("rbf", ("blocks.1", "features"))],
+    ids=lambda param: f"{param[0]} on {' and '.join(param[1])}",
+)
+def grown(request: pytest.FixtureRequest, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Classifier:
+    return grown_on_the_real_trunk(tmp_path_factory.mktemp("grown"), session_cache, *request.param)
 
 
 def test_the_rebuilt_network_gives_the_golden_probabilities(grown: Classifier) -> None:
@@ -361,5 +378,29 @@ def test_weights_of_another_network_are_listed_when_it_is_rebuilt(grown: Classif
         grown.preprocess,
         grown.graph,
     )
-    with pytest.raises(BadModel, match=r"classifier\.weight is \(2, 1280\) and should be \(3, 1280\)"):
+    width = 9 if grown.manifest.head_kind == "rbf" else 40 if grown.manifest.arguments else 1280  # 40 in blocks.2
+    with pytest.raises(BadModel, match=rf"classifier\.weight is \(2, {width}\) and should be \(3, {width}\)"):
         rebuild(other)
+
+
+def test_a_model_from_before_there_were_kinds_of_heads_has_a_logistic_one(folder: Path) -> None:
+    edit(folder, lambda fields: fields.pop("head_kind"))
+    assert load(folder).manifest.head_kind == "logistic"
+
+
+def test_a_kernel_machine_without_its_landmarks_is_refused_when_it_is_rebuilt(tmp_path: Path) -> None:
+    whole = write(tmp_path / "model", architecture="test_resnet", head_kind="rbf")
+    with pytest.raises(BadModel, match=r"needs a matrix head\.landmarks"):
+        rebuild(load(whole))
+
+
+def test_a_head_on_stages_that_the_network_does_not_have_is_refused_when_it_is_rebuilt(grown: Classifier) -> None:
+    elsewhere = grown.manifest.model_copy(update={"arguments": {"rungs": "blocks.9"}})
+    with pytest.raises(BadModel, match=r"stands on 'blocks\.9', which this network does not have"):
+        rebuild(Classifier(grown.folder, elsewhere, grown.preprocess, grown.graph))
+
+
+def test_a_head_on_earlier_stages_without_its_weights_is_refused_when_it_is_rebuilt(tmp_path: Path) -> None:
+    whole = write(tmp_path / "model", architecture="test_resnet", arguments={"rungs": "layer1"})
+    with pytest.raises(BadModel, match=r"needs a matrix fc\.weight, its last layer, and holds none"):
+        rebuild(load(whole))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-SAID = {"two_digits": "a seven it has never seen: seven"}
+SAID = {"decaf": "| features | 1280 | ", "two_digits": "a seven it has never seen: seven"}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -14,11 +14,12 @@ import graft
 SRC = Path(graft.__file__).parent
 EXPORTS = [
     "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores",
-    "TrainSettings", "TrainingSettings", "UsageError", "analyze", "audit", "curves", "load", "networks", "train",
+    "TrainSettings", "TrainingSettings", "UsageError", "advise", "analyze", "audit", "curves", "load", "networks",
+    "search", "train",
 ]  # fmt: skip
 COMMANDS = (
     *("train", "predict", "demo", "audit", "info", "evaluate", "networks", "analyze", "compare", "augment", "check"),
-    *("curves", "schedule", "playground"),
+    *("curves", "schedule", "playground", "search", "advise"),
 )
 HEAVY = ("torch", "timm", "onnx", "onnxruntime", "numpy", "PIL", "scipy")
 

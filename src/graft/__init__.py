@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from graft.evaluate.intervals import Interval
     from graft.evaluate.metrics import Scores
     from graft.evaluate.prediction import Prediction
+    from graft.jobs.advise import advise
     from graft.jobs.analyze import analyze
     from graft.jobs.audit import audit
     from graft.jobs.curves import curves
     from graft.jobs.model import Model, load
     from graft.jobs.networks import networks
+    from graft.jobs.search import search
     from graft.jobs.settings import TrainingSettings, TrainSettings
     from graft.jobs.train import train
 
@@ -37,17 +39,20 @@ _HOMES = {
     "TrainSettings": "graft.jobs.settings",
     "TrainingSettings": "graft.jobs.settings",
     "UsageError": "graft.errors",
+    "advise": "graft.jobs.advise",
     "analyze": "graft.jobs.analyze",
     "audit": "graft.jobs.audit",
     "curves": "graft.jobs.curves",
     "load": "graft.jobs.model",
     "networks": "graft.jobs.networks",
+    "search": "graft.jobs.search",
     "train": "graft.jobs.train",
 }
 
 __all__ = [
     "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores",
-    "TrainSettings", "TrainingSettings", "UsageError", "analyze", "audit", "curves", "load", "networks", "train",
+    "TrainSettings", "TrainingSettings", "UsageError", "advise", "analyze", "audit", "curves", "load", "networks",
+    "search", "train",
 ]  # fmt: skip
 
 

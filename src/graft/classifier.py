@@ -43,6 +43,10 @@ GRAPH: Final = "model.onnx"
 GOLDEN: Final = "golden/expected.json"
 MEAN_OFFSET: Final = "preprocessing.mean_offset"
 """The tensor (C, S, S), where there is one, that is subtracted from a normalised picture: its share of a mean image."""
+LANDMARKS: Final = "head.landmarks"
+"""The tensor (M, D), where the head is a kernel machine: what features are likened to before the last linear layer."""
+GAMMA: Final = "head.gamma"
+"""The tensor () beside it: how fast the likeness falls with squared distance."""
 _MAX_HEADER: Final = 16 * 1024**2  # bytes of a safetensors header
 _MAX_TENSORS: Final = 20_000
 _MAX_MANIFEST: Final = 64 * 1024**2
@@ -52,10 +56,11 @@ class Manifest(BaseModel):
     """What `model.json` holds.
 
     network: the name the user gave. builder, architecture: whose code builds it, and its name there; arguments: what
-    was changed in it, such as {"activation": "tanh"}. head: the name of its last layer in the weights. test: the scores
-    on the test split, as graft.evaluate.metrics writes them. looks: how often the test split has been used.
-    calibration: how scores become probabilities. seconds: by step, with `total` and `limit`, the least this machine
-    could have taken. files: SHA-256 by name.
+    was changed in it, such as {"activation": "tanh"}. head: the name of its last layer in the weights. head_kind: how
+    that layer was fitted; before "rbf" stands a likeness to landmarks. test: the scores on the test split, as
+    graft.evaluate.metrics writes them. looks: how often the test split has been used. calibration: how scores become
+    probabilities. seconds: by step, with `total` and `limit`, the least this machine could have taken. files: SHA-256
+    by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -67,6 +72,7 @@ class Manifest(BaseModel):
     architecture: str
     arguments: dict[str, str] = Field(default_factory=dict)
     head: str
+    head_kind: Literal["logistic", "lda", "rbf"] = "logistic"
     classes: tuple[str, ...]
     preprocess: dict[str, Any]
     calibration: dict[str, Any]
@@ -191,8 +197,33 @@ def rebuild(classifier: Classifier) -> nn.Module:
     tensors = {
         name: torch.from_numpy(array.copy()) for name, array in classifier.tensors().items() if name != MEAN_OFFSET
     }
+    if "rungs" in manifest.arguments:
+        from graft.models.rungs import with_rungs
+
+        width = tensors[LANDMARKS].shape[-1] if LANDMARKS in tensors else _columns(classifier, tensors)
+        built = with_rungs(built, manifest.arguments["rungs"].split(","), width)
+    if manifest.head_kind == "rbf":
+        from graft.models.kernel import with_kernel
+
+        if LANDMARKS not in tensors or tensors[LANDMARKS].ndim != 2:
+            raise BadModel(
+                f"{shown(classifier.folder / WEIGHTS)} needs a matrix {LANDMARKS}, since its head is a kernel machine, "
+                "and holds none; get a sound copy of the model"
+            )
+        built = with_kernel(built, len(tensors[LANDMARKS]), landmarks=LANDMARKS, gamma=GAMMA)
     load_weights(built, tensors, name=str(classifier.folder / WEIGHTS))
     return built.network
+
+
+def _columns(classifier: Classifier, tensors: Mapping[str, Any]) -> int:
+    """How many features the last layer takes. Raises BadModel where it is missing."""
+    name = f"{classifier.manifest.head}.weight"
+    if name not in tensors or tensors[name].ndim < 2:
+        raise BadModel(
+            f"{shown(classifier.folder / WEIGHTS)} needs a matrix {name}, its last layer, and holds none; "
+            "get a sound copy of the model"
+        )
+    return int(tensors[name].shape[1])
 
 
 def count_look(classifier: Classifier) -> int:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import graft
 from graft.classifier import load, rebuild
 from graft.errors import UsageError
 from graft.jobs import train
-from graft.jobs.settings import TrainingSettings, TrainSettings, seconds_of, training_settings
+from graft.jobs.settings import TrainingSettings, TrainSettings, finetuning, seconds_of, training_settings
 
 QUICK = TrainingSettings(epochs=12, batch=16, optimizer="adam", rate=0.005, augment="none", precision="float32")
 
@@ -163,10 +164,14 @@ def test_mistakes_get_one_line(
 
 def test_settings_of_another_strategy_are_refused() -> None:
     with pytest.raises(UsageError, match="add --strategy scratch"):
-        TrainSettings(training=TrainingSettings())
+        TrainSettings(size=64)
+    with pytest.raises(UsageError, match="nothing is trained for a probe"):
+        TrainSettings(strategy="probe", training=TrainingSettings())
+    with pytest.raises(UsageError, match="activation"):
+        TrainSettings(training=TrainingSettings(activation="tanh"))
     with pytest.raises(UsageError, match="pretrained"):
         TrainSettings(strategy="scratch", weights=Path("w.pt"))
-    with pytest.raises(UsageError, match="probe, scratch"):
+    with pytest.raises(UsageError, match="auto, probe, finetune, scratch"):
         TrainSettings(strategy="scrach")
 
 
@@ -181,9 +186,41 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         seconds_of(text)
 
 
-def test_flags_win_over_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["scratch", "finetune", "auto"])
+def test_flags_win_over_the_file_and_the_file_over_the_strategy_s_defaults(tmp_path: Path, strategy: str) -> None:
     file = tmp_path / "run.toml"
     file.write_text('epochs = 3\noptimizer = "adam"\n')
-    found = training_settings({"epochs": 7, "rate": None, "budget": "2m"}, file=file, seed=5, class_weights="none")
-    assert found == TrainingSettings(epochs=7, optimizer="adam", budget=120, seed=5)
-    assert training_settings({"epochs": None}, file=None, seed=0, class_weights="none") is None
+    read = partial(training_settings, seed=5, class_weights="none", strategy=strategy)
+    found = read({"epochs": 7, "rate": None, "budget": "2m"}, file=file)
+    given: dict[str, Any] = {"epochs": 7, "optimizer": "adam", "budget": 120, "seed": 5}
+    assert found == (TrainingSettings(**given) if strategy == "scratch" else finetuning(**given))
+    assert read({"epochs": None}, file=None) is None
+
+
+def test_fine_tuning_has_defaults_of_its_own_which_step_aside() -> None:
+    usual = finetuning()
+    assert (usual.optimizer, usual.rate, usual.mixup, usual.label_smoothing) == ("adamw", 1e-3, 0.2, 0.1)
+    assert usual.frozen_statistics
+    assert TrainingSettings.from_toml(finetuning(epochs=9).to_toml()) == finetuning(epochs=9)
+    assert finetuning(optimizer="momentum").rate is None  # its own usual one
+    assert (finetuning(cutmix=1.0).mixup, finetuning(cutmix=1.0).cutmix) == (0.0, 1.0)
+    assert finetuning(loss="svm").label_smoothing == 0
+    with pytest.raises(UsageError, match="one of mixup and cutmix"):
+        finetuning(cutmix=1.0, mixup=0.2)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"strategy": "finetune", "training": finetuning(activation="tanh")}, "activation: a pretrained network keeps"),
+        ({"strategy": "auto", "training": finetuning(initialization="he")}, "initialization: a pretrained network"),
+        ({"strategy": "auto", "training": finetuning(normalization="none")}, "normalization: a pretrained network"),
+        ({"strategy": "probe", "resume": True}, "resume: nothing is trained for a probe"),
+        ({"strategy": "probe", "freeze": "none"}, "freeze: for fine-tuning only"),
+        ({"strategy": "scratch", "freeze": "conv1"}, "freeze: for fine-tuning only"),
+        ({"strategy": "finetune", "size": 64}, "size: for training from scratch only"),
+    ],
+)
+def test_what_another_strategy_has_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=f"^{said}[^\n]*$"):
+        TrainSettings(**given)

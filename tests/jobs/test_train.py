@@ -82,7 +82,8 @@ def test_photos_are_told_apart_far_better_than_by_the_majority(
         (photos / name).mkdir(parents=True)
         for picture in sorted((data_kit("trashnet") / name).iterdir())[:30]:
             shutil.copy(picture, photos / name)
-    test = train.run(photos, tmp_path / "model", TrainSettings(cache=session_cache)).test
+    settings = TrainSettings(strategy="probe", probe_on="top", cache=session_cache)
+    test = train.run(photos, tmp_path / "model", settings).test
     assert test is not None
     assert test["baseline"]["value"] == pytest.approx(1 / 3)
     assert test["top1"]["low"] > 1 / 3
@@ -95,7 +96,7 @@ def test_the_same_seed_gives_the_same_bits_cold_warm_and_in_two_parts(
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "trunks").symlink_to(session_cache / "trunks")
-    settings = TrainSettings(cache=cache)
+    settings = TrainSettings(strategy="probe", probe_on="top", cache=cache)
     fewer = tmp_path / "fewer"
     shutil.copytree(digits, fewer)
     for picture in sorted(fewer.glob("4/*.png"))[:10]:
@@ -112,7 +113,7 @@ def test_the_same_seed_gives_the_same_bits_cold_warm_and_in_two_parts(
 
 
 def test_another_seed_draws_another_test(model: Path, digits: Path, session_cache: Path, tmp_path: Path) -> None:
-    train.run(digits, tmp_path / "model", TrainSettings(cache=session_cache, seed=1))
+    train.run(digits, tmp_path / "model", TrainSettings(strategy="probe", cache=session_cache, seed=1))
 
     def tested(folder: Path) -> set[str]:
         return {row["path"] for row in rows(folder) if row["part"] == "test"}

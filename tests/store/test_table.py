@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -227,3 +228,40 @@ def test_a_file_in_the_folder_s_place_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(GraftError, match="the cache cannot be written") as caught:
         fill(table, range(4))
     assert "\n" not in str(caught.value)
+
+
+def test_a_table_is_opened_without_reading_its_rows(tmp_path: Path) -> None:
+    wide = np.dtype(("<f2", (2**16,)))
+    rows = np.arange(8 * 2**16, dtype=np.uint16).view("<f2").reshape(8, -1)
+    Store(tmp_path).table("wide", wide).append([key(n) for n in range(8)], rows)
+    (path,) = (tmp_path / "wide").glob("*.npy")
+    with path.open("rb") as stream:
+        assert np.load(stream).tobytes() == b"".join(key(n) for n in range(8))
+        assert np.load(stream).tobytes() == rows.tobytes()
+        assert stream.read() == b""
+
+
+def test_room_is_made_by_removing_what_was_read_longest_ago(tmp_path: Path) -> None:
+    paths = segments(tmp_path, 3)
+    size = paths[0].stat().st_size
+    store = Store(tmp_path, limit=3 * size)
+    store.make_room(2 * size - 1, what="maps")
+    assert [path.exists() for path in paths] == [False, False, True]
+    Store(tmp_path, limit=10 * size).make_room(9 * size, what="maps")
+    assert paths[2].exists()
+
+
+def test_room_that_cannot_be_had_is_one_line_and_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = segments(tmp_path, 2)
+    store = Store(tmp_path, limit=30 * 10**9)
+    with pytest.raises(GraftError, match=r"^maps take 30\.1 GB on the disk, and the cache may hold 30\.0 GB; ask for"):
+        store.make_room(30_100_000_000, what="maps")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**11, 0, 5 * 10**9))
+    with pytest.raises(GraftError, match=r"^maps take 6\.0 GB on the disk, and 4\.7 GB are to be had at .*; free some"):
+        store.make_room(6 * 10**9, what="maps")
+    with pytest.raises(GraftError, match=r"^maps take 6\.0 GB"):
+        Store(tmp_path / "not" / "yet").make_room(6 * 10**9, what="maps")
+    assert all(path.exists() for path in paths)
+    store.make_room(4 * 10**9, what="maps")

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from graft.models.adapter import adapt
 from graft.models.catalog import create
 from graft.training.depthwise import FastDepthwise, fast_depthwise, input_gradient, weight_gradient
+from graft.training.padding import plain_padding
 
 CASES = [
     (3, 1, 1, 9),
@@ -88,3 +90,14 @@ def test_other_convolutions_stay_as_they_are() -> None:
     )
     with fast_depthwise(layers):
         assert not any(isinstance(layer, FastDepthwise) for layer in layers)
+
+
+def test_layers_that_pad_by_themselves_are_plain_for_a_while() -> None:
+    network = adapt("tf_efficientnet_lite0", num_classes=3).network
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = network(x)
+    with plain_padding(network), fast_depthwise(network):
+        assert sum(type(layer) is FastDepthwise for layer in network.modules()) == 16  # one in each block
+        assert torch.equal(network(x), before)
+    assert sum(type(layer).__name__ == "Conv2dSame" for layer in network.modules()) == 5  # the stem's, and four blocks'
+    assert torch.equal(network(x), before)

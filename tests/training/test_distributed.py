@@ -17,26 +17,31 @@ from graft.training.checkpoint import read
 from graft.training.distributed import World, here
 from graft.training.history import read_history
 from graft.training.plan import refuse_unfit
+from graft.training.settings import TrainingSettings
 from training.small_runs import SETTINGS, bars, small_network, train
 
 PLAIN = replace(SETTINGS, batch=40, epochs=2, l2=1e-3, clip=1.0, ema=0.9)
+BY_DEPTH = replace(PLAIN, layer_decay=0.5, head_epochs=0.4, unfreeze="gradual")
+DEPTHS = {"0.weight": 2, "0.bias": 2, "4.weight": 1, "4.bias": 1, "9.weight": 0, "9.bias": 0}
 
 
-def _one_of_two(rank: int, meeting: str, folder: str, accumulate: int) -> None:
+def _one_of_two(rank: int, meeting: str, folder: str, plain: TrainingSettings, accumulate: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    settings = replace(PLAIN, batch=40 // accumulate, accumulate=accumulate)
+    settings = replace(plain, batch=40 // accumulate, accumulate=accumulate)
     network = small_network(seed=rank, batch_norm=False, dropout=0.0)  # the first one's weights count
-    outcome = train(Path(folder), settings, network=network)
+    outcome = train(Path(folder), settings, network=network, depths=DEPTHS)
     torch.save(outcome.state, f"{folder}/state-{rank}.pt")
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_two_processes_end_as_one_with_the_same_global_batch(tmp_path: Path, accumulate: int) -> None:
-    alone = train(tmp_path / "alone", PLAIN, network=small_network(batch_norm=False, dropout=0.0))
+@pytest.mark.parametrize(("plain", "accumulate"), [(PLAIN, 1), (BY_DEPTH, 2)], ids=["plain", "by depth"])
+def test_two_processes_end_as_one_with_the_same_global_batch(
+    tmp_path: Path, plain: TrainingSettings, accumulate: int
+) -> None:
+    alone = train(tmp_path / "alone", plain, network=small_network(batch_norm=False, dropout=0.0), depths=DEPTHS)
     with tempfile.TemporaryDirectory() as place:
-        arguments: tuple[Any, ...] = (f"{place}/meeting", str(tmp_path / "two"), accumulate)
+        arguments: tuple[Any, ...] = (f"{place}/meeting", str(tmp_path / "two"), plain, accumulate)
         multiprocessing.spawn(_one_of_two, args=arguments, nprocs=2)  # type: ignore[no-untyped-call]
     for rank in (0, 1):
         state = torch.load(tmp_path / "two" / f"state-{rank}.pt", weights_only=True)

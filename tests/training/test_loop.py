@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from graft.errors import UsageError
@@ -20,6 +21,7 @@ from graft.training.losses import cross_entropy
 from graft.training.normalize import channel_statistics
 from graft.training.pictures import from_array
 from graft.training.settings import TrainingSettings
+from graft.training.source import Batch, Positions, Recipe
 from training.small_runs import SETTINGS, bars, same_bits, small_network, train
 
 
@@ -189,6 +191,54 @@ def test_plateau_lowers_the_rate_when_the_validation_loss_stands_still(tmp_path:
     rates = [epoch.rate for epoch in read_history(tmp_path).epochs]
     assert rates[:5] == [1e-12] * 5
     assert rates[5] == pytest.approx(1e-13)
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Random maps (C, h, w) whose class is the channel that is brightest: a source that is no pictures."""
+
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+    shape: tuple[int, ...] = (3, 4, 4)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: Positions) -> Maps:
+        return replace(self, labels=self.labels[positions], ids=self.ids[positions])
+
+    def batch(self, positions: Positions, *, recipe: Recipe, epoch: int) -> Batch:
+        assert recipe.normalization is None
+        drawn = [np.random.default_rng((epoch, each)).random(self.shape) for each in self.ids[positions]]
+        x = torch.from_numpy(np.stack(drawn)).float()
+        x[torch.arange(len(x)), self.labels[positions]] += 1
+        return Batch(x.flip(3) if recipe.flip else x, torch.from_numpy(self.labels[positions]))
+
+    def identity(self) -> bytes:
+        return self.labels.tobytes() + self.ids.tobytes()
+
+
+def test_any_source_can_be_trained_on_and_resumed(tmp_path: Path) -> None:
+    def maps(seed: int) -> Maps:
+        return Maps(np.random.default_rng(seed).integers(0, 3, 120), np.arange(120))
+
+    def network() -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+
+    def run(folder: str, seed: int = 0, *, resume: bool = False) -> loop.Outcome:
+        return loop.fit(
+            network(), maps(seed), maps(9), settings, normalization=None, folder=tmp_path / folder, resume=resume
+        )
+
+    settings = replace(SETTINGS, epochs=6, rate=0.5)
+    first = run("first")
+    best = [epoch.val.accuracy for epoch in read_history(tmp_path / "first").epochs if epoch.val]
+    assert max(best) > 0.9
+    assert same_bits(run("second").state, first.state)
+    with pytest.raises(UsageError, match="was started on other pictures"):
+        run("first", 1, resume=True)
 
 
 def test_settings_that_do_not_fit_the_data_are_refused_in_one_line(tmp_path: Path) -> None:

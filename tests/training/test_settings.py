@@ -19,7 +19,7 @@ EVERYTHING = TrainingSettings(
     activation="relu", initialization="he", schedule="one-cycle", warmup=0.5, loss="svm", label_smoothing=0.0,
     class_weights="balanced", augment="flip,crop", mixup=0.2, cutmix=0.0, normalization="mean-image",
     precision="bfloat16", channels_last=False, clip=1.0, ema=0.999, keep="last", patience=5, seed=2**62,
-    tensorboard=True,
+    tensorboard=True, layer_decay=0.4, head_epochs=1.0, unfreeze="gradual", frozen_statistics=True,
 )  # fmt: skip
 
 
@@ -63,6 +63,11 @@ def test_whole_numbers_are_taken_for_floats() -> None:
         ({"seed": -1}, "seed must be 0 or more and below 2⁶³, got -1"),
         ({"clip": 0.0}, "clip must be above 0 and finite, got 0.0"),
         ({"patience": 0}, "patience must be 1 or more epochs, got 0"),
+        ({"layer_decay": 0.0}, "layer_decay must be above 0 and at most 1, got 0.0"),
+        ({"layer_decay": 1.5}, "layer_decay must be above 0 and at most 1, got 1.5"),
+        ({"head_epochs": -1}, "head_epochs must be 0 or more epochs, and finite, got -1"),
+        ({"unfreeze": "at once"}, "unfreeze must be one of at-once, gradual, got 'at once'; did you mean 'at-once'?"),
+        ({"optimizer": "random-search", "unfreeze": "gradual"}, "random-search changes all weights at once"),
         ({"keep": "bets"}, "keep must be one of best, last, got 'bets'; did you mean 'best'?"),
         ({"precision": "float16"}, "precision must be one of auto, float32, bfloat16, got 'float16'; did you mean"),
         ({"batch": "many"}, "batch must be int or left out, got 'many'"),

@@ -176,7 +176,7 @@ def test_features_of_real_photos_equal_pytorchs(data_kit: Callable[[str], Path],
     from graft.models.build import build
     from graft.models.network import trunk as lower
     from graft.models.weights import find_source
-    from graft.transfer.trunk import open_trunk, runner
+    from graft.transfer.trunk import FEATURES, open_trunk, runner
 
     source = find_source("efficientnet-lite0")
     trunk = open_trunk(source, session_cache)
@@ -184,8 +184,9 @@ def test_features_of_real_photos_equal_pytorchs(data_kit: Callable[[str], Path],
     photos = [Sample(str(path), 0) for path in sorted(data_kit("imagenet-200").glob("*.jpg"))[:12]]
     found = extract(
         photos, runner(trunk, source, "cpu"), preprocess, Store(session_cache / "photos"), trunk_key=trunk.key,
-        width=trunk.width,
+        width=trunk.row_width,
     )  # fmt: skip
+    given = found.rows(np.arange(12), trunk.columns(FEATURES)).read(slice(None))
     pixels = np.stack([fit_picture(decode(read_picture(s.path), name=s.path).image, preprocess) for s in photos])
     with torch.inference_mode():
         x = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
@@ -193,7 +194,24 @@ def test_features_of_real_photos_equal_pytorchs(data_kit: Callable[[str], Path],
     assert expected.shape == (12, 1280)
     # half precision keeps 11 bits; the two runtimes differ by 1e-4 of the largest at the most; and a JPEG decoded
     # at a reduced size may not be what is compared here, so photos are small
-    assert np.abs(matrix(found) - expected).max() <= (2.0**-11 + 1e-4) * np.abs(expected).max()
+    assert np.abs(given - expected).max() <= (2.0**-11 + 1e-4) * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("in_memory", [24 * 1024**2, 0])
+def test_a_part_of_each_row_and_several_side_by_side(
+    samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    found, _ = run(samples, tmp_path)
+    whole = matrix(found)
+    monkeypatch.setattr(module, "_IN_MEMORY", in_memory)
+    monkeypatch.setattr(module, "_SAVE_EVERY", 5)  # more than one turn
+    which = np.array([11, 0, 3, 4, 5, 6, 7])
+    one = found.rows(which, slice(2, 5))
+    assert (one.count, one.width) == (7, 3)
+    np.testing.assert_array_equal(one.read(slice(1, None)), whole[which[1:], 2:5])
+    several = found.rows(which, (slice(4, 6), slice(0, 1)))
+    assert several.width == 3
+    np.testing.assert_array_equal(several.read(np.array([6, 0])), whole[[7, 11]][:, [4, 5, 0]])
 
 
 def test_decoding_once_keeps_the_pixels_that_the_network_would_get(samples: list[Sample], tmp_path: Path) -> None:

@@ -10,11 +10,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import timm
+import torch
 from safetensors.torch import load_file, save_file
 
-from graft.errors import GraftError
+from graft.errors import GraftError, UsageError
+from graft.models.build import build
+from graft.models.network import cut
+from graft.models.network import trunk as lower
 from graft.models.weights import Source, find_source
 from graft.runtime.onnx import OnnxRunner
 from graft.transfer.trunk import Trunk, open_trunk
@@ -41,7 +46,8 @@ def test_what_the_trunk_of_lite0_is(session_cache: Path) -> None:
     assert (trunk.width, trunk.size, trunk.head) == (1280, 224, "classifier")
     assert (trunk.builder, trunk.architecture) == ("timm", "tf_efficientnet_lite0")
     assert trunk.stages == ("stem", *(f"blocks.{i}" for i in range(7)), "conv_head")
-    assert OnnxRunner(trunk.graph)(np.zeros((3, 224, 224, 3), np.uint8)).shape == (3, 1280)
+    assert trunk.widths == (32, 16, 24, 40, 80, 112, 192, 320, 1280, 1280)  # table 1 of the paper, width 1.0; the head
+    assert OnnxRunner(trunk.graph)(np.zeros((3, 224, 224, 3), np.uint8)).shape == (3, 3376)
     assert set(load_file(trunk.weights)) == set(timm.create_model("tf_efficientnet_lite0").state_dict())
     assert not list((session_cache / "trunks").glob("*.tmp"))
 
@@ -91,6 +97,42 @@ def test_a_damaged_entry_is_made_anew(small: Source, cache: Path, how: str) -> N
     assert said == [0, 1]
     np.testing.assert_array_equal(OnnxRunner(trunk.graph)(pixels), expected)
     assert hashlib.sha256(trunk.weights.read_bytes()).hexdigest() == digest
+
+
+def test_the_ladder_is_the_average_of_what_each_cut_gives_and_then_the_features(small: Source, cache: Path) -> None:
+    trunk = open_trunk(small, cache)
+    network = build(small).network
+    pixels = np.random.default_rng(0).integers(0, 256, (3, trunk.size, trunk.size, 3), dtype=np.uint8)
+    mean, std = torch.tensor(trunk.mean), torch.tensor(trunk.std)
+    x = ((torch.from_numpy(pixels) / 255 - mean) / std).permute(0, 3, 1, 2)
+    expected = {}
+    with torch.inference_mode():
+        for stage, above in zip(trunk.stages, (*trunk.stages[1:], "classifier"), strict=True):
+            expected[stage] = cut(network, above)[0](x).double().numpy().mean(axis=(2, 3))
+        expected["features"] = lower(network)(x).numpy()
+    row = OnnxRunner(trunk.graph)(pixels)
+    assert row.shape == (3, trunk.row_width)
+    for rung in trunk.rungs:
+        np.testing.assert_allclose(row[:, trunk.columns(rung)], expected[rung], rtol=1e-3, atol=1e-4)
+
+
+def test_rungs_stand_side_by_side_and_unknown_ones_are_one_line(small: Source, cache: Path) -> None:
+    trunk = open_trunk(small, cache)
+    assert trunk.rungs == (*trunk.stages, "features")
+    edges = [trunk.columns(rung) for rung in trunk.rungs]
+    assert [edge.start for edge in edges] == [0, *(edge.stop for edge in edges[:-1])]
+    assert edges[-1] == slice(trunk.row_width - trunk.width, trunk.row_width)
+    with pytest.raises(UsageError, match=r"no stage 'layer5' in timm:test_resnet, which has .*did you mean 'layer\d'"):
+        trunk.columns("layer5")
+
+
+def test_no_average_over_a_picture_is_left_for_onnx_runtime_to_turn_maps_for(session_cache: Path) -> None:
+    graph = onnx.load(open_trunk(find_source("efficientnet-lite0"), session_cache).graph).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("GlobalAveragePool") == 9  # the exporter's own sharing: the last stage's serves the features too
+    assert "ReduceMean" not in kinds
+    assert any("features" in node.output for node in graph.node)
+    assert [output.name for output in graph.output] == ["ladder"]
 
 
 def _open(source: Source, folder: Path) -> None:

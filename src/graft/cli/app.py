@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from graft.cli import (
+    advise,
     analyze,
     audit,
     augment,
@@ -20,6 +21,7 @@ from graft.cli import (
     playground,
     predict,
     schedule,
+    search,
     train,
 )
 from graft.errors import GraftError
@@ -57,11 +59,13 @@ NETWORKS, TRAINING = "Look at networks", "Look at training"
 
 app.command("demo", rich_help_panel=START)(demo.demo)
 app.command("train", rich_help_panel=START)(train.train)
+app.command("advise", rich_help_panel=START)(advise.advise)
 app.command("audit", rich_help_panel=PICTURES)(audit.audit)
 app.command("augment", rich_help_panel=PICTURES)(augment.augment)
 app.command("info", rich_help_panel=USE)(info.info)
 app.command("predict", rich_help_panel=USE)(predict.predict)
 app.command("evaluate", rich_help_panel=USE)(evaluate.evaluate)
+app.command("search", rich_help_panel=USE)(search.search)
 app.command("networks", rich_help_panel=NETWORKS)(networks.networks)
 app.command("analyze", rich_help_panel=NETWORKS)(analyze.analyze)
 app.command("compare", rich_help_panel=NETWORKS)(analyze.compare)

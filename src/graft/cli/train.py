@@ -32,10 +32,11 @@ def train(
     strategy: Annotated[
         str,
         typer.Option(
-            help="probe: a new head on a pretrained network. scratch: a whole network from fresh weights.",
+            help="auto: what the data supports, tried. probe: a new head on a pretrained network. finetune: its upper "
+            "stages tuned as well. scratch: a whole network from fresh weights.",
             rich_help_panel=_NETWORK,
         ),
-    ] = "probe",
+    ] = "auto",
     csv: CsvFile = None,
     network: Annotated[
         str,
@@ -47,6 +48,13 @@ def train(
     fit: Annotated[
         str, typer.Option(help="How pictures fill the square: squash, crop or pad.", rich_help_panel=_NETWORK)
     ] = "squash",
+    probe_on: Annotated[
+        str,
+        typer.Option(
+            help="What a probe's head stands on: auto, top, or names of stages with commas between them.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = "auto",
     test_fraction: Annotated[
         float, typer.Option(help="Share of each class held out for the test.", rich_help_panel=_DATA)
     ] = 0.2,
@@ -71,8 +79,16 @@ def train(
     settings: Annotated[
         Path | None, typer.Option(help="A TOML file of the settings below; flags win over it.", rich_help_panel=PANEL)
     ] = None,
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="The highest stage that fine-tuning leaves as it is, or none. [default: what the advice says]",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate/--no-gate", help="Check the set-up before training.", rich_help_panel=PANEL)
+        bool,
+        typer.Option("--gate/--no-gate", help="Check the set-up before training from scratch.", rich_help_panel=PANEL),
     ] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run that was stopped.", rich_help_panel=PANEL)
@@ -86,8 +102,8 @@ def train(
     chosen = TrainSettings(
         csv=csv, strategy=strategy, network=network, weights=weights, fit=fit, test_fraction=test_fraction,
         class_weights=class_weights, on_bad_image=on_bad_image, follow_links=follow_links, seed=seed, cache=cache,
-        device=device, size=size, gate=gate, resume=resume,
-        training=training_settings(training, file=settings, seed=seed, class_weights=class_weights),
+        device=device, size=size, freeze=freeze, probe_on=probe_on, gate=gate, resume=resume,
+        training=training_settings(training, file=settings, seed=seed, class_weights=class_weights, strategy=strategy),
     )  # fmt: skip
     with _views() as (progress, watch):
         manifest = job.run(folder, out, chosen, force=force, progress=progress, watch=watch)

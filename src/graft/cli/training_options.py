@@ -11,7 +11,7 @@ import typer
 
 from graft.jobs.settings import TrainingSettings
 
-PANEL: Final = "Training from scratch"
+PANEL: Final = "Training and fine-tuning"
 _SHARED: Final = ("seed", "class_weights")  # flags of the command itself
 
 

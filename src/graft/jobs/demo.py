@@ -37,7 +37,9 @@ def run(out: Path, *, cache: Path | None = None, force: bool = False, progress: 
             f"{shown(pictures)} cannot be written: {error.strerror}; free some space or choose another --out"
         ) from error
     replace = force and (model / MANIFEST).is_file()
-    return train.run(pictures, model, train.TrainSettings(cache=cache), force=replace, progress=progress)
+    return train.run(
+        pictures, model, train.TrainSettings(strategy="probe", cache=cache), force=replace, progress=progress
+    )
 
 
 def _write_digits(folder: Path, progress: Progress) -> None:

@@ -17,6 +17,7 @@ from graft.report.page import ClassCounts, Finding, PictureCard, Record, Report,
 from graft.runtime.stream import ordered_map
 from graft.training.curves import verdict
 from graft.training.history import History
+from graft.transfer.advice import Advice
 from graft.transfer.probe import Probe
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def page(
     preprocess: Preprocess,
     title: str,
     history: History | None = None,
+    advice: Advice | None = None,
 ) -> str:
     """The report as HTML text. seconds: by step, so far. limit: seconds of one decode and one forward pass of all.
 
     probe: the search for the head's strength, where the strategy has one. history: of a network that was trained.
+    advice: why this strategy, where it was chosen.
     """
     gathered = known.gathered
     parts = ("train", "val", "test")
@@ -65,7 +68,7 @@ def page(
         scores=scores,
         record=Record(versions, record["machine"], record["settings"]["seed"], record.get("trunk", ""), 1),
         without_leaks=unleaked,
-        findings=_findings(gathered),
+        findings=(*_findings(gathered), *_advised(advice)),
         mistakes=_cards(known, _surest_mistakes(known)),
         doubted=_cards(
             known,
@@ -137,6 +140,10 @@ def _findings(gathered: Gathered) -> tuple[Finding, ...]:
         for f in gathered.found.findings
     ]  # fmt: skip
     return (*audited, *(Finding("note", note, 0) for note in gathered.split.notes))
+
+
+def _advised(advice: Advice | None) -> tuple[Finding, ...]:
+    return () if advice is None else tuple(Finding("note", sentence, 0) for sentence in advice.reason)
 
 
 def _curves(history: History) -> str:

@@ -7,11 +7,9 @@ in the folder OUT.training, which is removed when the model is whole.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +20,6 @@ from numpy.typing import NDArray
 
 from graft.classifier import SCHEMA, Manifest, preprocess_fields, save, seal
 from graft.data.preprocess import Fit, Preprocess
-from graft.data.split import assign_folds
 from graft.errors import GraftError, UsageError, shown
 from graft.evaluate.metrics import to_json
 from graft.jobs.cache import cache_folder
@@ -36,7 +33,6 @@ from graft.jobs.learnt import (
     run_record,
     samples_csv,
     test_scores,
-    with_validation,
 )
 from graft.jobs.output import new_folder
 from graft.jobs.page import page
@@ -52,6 +48,7 @@ from graft.jobs.scratch_network import (
 )
 from graft.jobs.settings import TrainingSettings, TrainSettings
 from graft.jobs.source import opened
+from graft.jobs.state import PICTURES, Watch, run_state, told, with_validation_of
 from graft.models.fresh import Plan, plan
 from graft.progress import Progress
 from graft.runtime.device import choose_device
@@ -60,7 +57,7 @@ from graft.runtime.onnx import OnnxRunner
 from graft.runtime.stream import ordered_map
 from graft.store.table import Store
 from graft.training.curves import verdict
-from graft.training.history import HISTORY, Epoch, Event, History, Start, read_history
+from graft.training.history import HISTORY, History, read_history
 from graft.training.normalize import Normalization
 from graft.training.pictures import Pictures
 from graft.transfer.features import decode_once
@@ -68,12 +65,7 @@ from graft.transfer.features import decode_once
 if TYPE_CHECKING:
     from graft.training.loop import Outcome
 
-Watch = Callable[[Event], None]
-"""Called with every line of the history as the run writes it."""
-
 RANDOM_SEARCH: Final = "random-search"  # learns nothing by heart, so the gate has nothing to ask of it
-VALIDATION_PARTS: Final = 10  # one in so many training pictures is kept back, where no split came with them
-_PICTURES: Final = "pictures.sha256"
 
 
 def run(
@@ -96,7 +88,7 @@ def run(
     with (
         new_folder(out, source=folder, force=force) as partial,
         opened(folder, cache, csv=settings.csv, follow_links=settings.follow_links, progress=progress) as collection,
-        _state(state, out, resume=settings.resume, force=force),
+        run_state(state, out, resume=settings.resume, force=force),
     ):
         seen = Preprocess(planned.side, cast(Fit, settings.fit), "bilinear", IMAGENET_MEAN, IMAGENET_STD)
         with clock.step("decoding"):
@@ -104,7 +96,7 @@ def run(
                 collection.samples, seen, store, strict=settings.on_bad_image == "strict", progress=progress
             )
         with clock.step("audit and split"):
-            gathered = _with_validation(
+            gathered = with_validation_of(
                 gather(collection, features, source=folder, test_fraction=settings.test_fraction, seed=settings.seed),
                 settings.seed,
             )
@@ -121,7 +113,7 @@ def run(
         with clock.step("training"):
             outcome = fit(
                 network, train, val if len(val) else None, training, normalization=normalization, folder=state,
-                resume=settings.resume, watch=watch or _told(progress), device=device,
+                resume=settings.resume, watch=watch or told(progress), device=device,
             )  # fmt: skip
         clock.seconds["training"] = max(clock.seconds["training"], outcome.seconds)  # and before it was stopped
         if outcome.why == "not finite":
@@ -175,42 +167,6 @@ def run(
     return manifest
 
 
-@contextlib.contextmanager
-def _state(state: Path, out: Path, *, resume: bool, force: bool) -> Iterator[None]:
-    """The folder of the run's state, new or that of the run to go on with; kept when the block fails after it began.
-
-    Raises UsageError when there is none to resume, or one that would be lost.
-    """
-    if resume and not (state / _PICTURES).is_file():
-        raise UsageError(f"there is no stopped run to resume at {shown(state)}; leave --resume out to begin one")
-    if not resume and state.exists():
-        if not force:
-            raise UsageError(
-                f"a run for {shown(out)} was stopped before its end; go on with --resume, or begin anew with --force"
-            )
-        shutil.rmtree(state)
-    state.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        if not any(state.glob("checkpoint-*")):
-            shutil.rmtree(state, ignore_errors=True)
-
-
-def _with_validation(gathered: Gathered, seed: int) -> Gathered:
-    """The same with a validation part: the one that came with the pictures, else some of the training pictures."""
-    in_train = gathered.indices("train")
-    if len(gathered.indices("val")):
-        return gathered
-    fold = assign_folds(
-        gathered.labels[in_train], gathered.groups[in_train], gathered.features.key_array()[in_train],
-        folds=VALIDATION_PARTS, seed=seed,
-    )  # fmt: skip
-    held_out = np.zeros(len(gathered.labels), np.bool_)
-    held_out[in_train[fold == 0]] = True
-    return with_validation(gathered, held_out)
-
-
 def _pictures(gathered: Gathered, part: str, planned: Plan) -> Pictures:
     """One part of the split as the loop takes it; their numbers are their places in the whole collection."""
     which = gathered.indices(part)
@@ -227,7 +183,7 @@ def _same_pictures(state: Path, gathered: Gathered, planned: Plan, *, resume: bo
     for part in ("train", "val"):
         which = gathered.indices(part)
         digest.update(b"".join(gathered.features.keys[i] for i in which) + gathered.labels[which].tobytes())
-    note = state / _PICTURES
+    note = state / PICTURES
     if not resume:
         note.write_text(digest.hexdigest())
     elif note.read_text() != digest.hexdigest():
@@ -278,20 +234,6 @@ def _gate(
         said = "; ".join(f"{check.name}: {check.found} (likely {', or '.join(check.causes)})" for check in failed)
         raise GraftError(f"training was not begun, for a check failed: {said}; mend it, or go on with --no-gate")
     return {"gate": [asdict(check) for check in report.checks]}
-
-
-def _told(progress: Progress) -> Watch:
-    """The history as one line of progress, for whoever shows no curves."""
-    epochs = 0
-
-    def watch(event: Event) -> None:
-        nonlocal epochs
-        if isinstance(event, Start):
-            epochs = event.settings.epochs or 0
-        elif isinstance(event, Epoch):
-            progress("training, in epochs", event.epoch, epochs)
-
-    return watch
 
 
 def _record(

@@ -53,7 +53,6 @@ def network_for(planned: Plan, num_classes: int, training: TrainingSettings) -> 
 
     from graft.models.activation import with_activation
     from graft.models.initial import initialize
-    from graft.training.regularize import with_dropconnect, with_dropout, with_stochastic_depth
 
     network, published = fresh(planned, num_classes=num_classes, seed=training.seed)
     if training.activation is not None:
@@ -65,13 +64,20 @@ def network_for(planned: Plan, num_classes: int, training: TrainingSettings) -> 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             initialize(network, training.initialization)
+    return regularized(network, training), published
+
+
+def regularized(network: nn.Module, training: TrainingSettings) -> nn.Module:
+    """The network, changed in place, with the regularisers that are a part of it."""
+    from graft.training.regularize import with_dropconnect, with_dropout, with_stochastic_depth
+
     if training.dropout is not None:
         with_dropout(network, training.dropout)
     if training.dropconnect is not None:
         with_dropconnect(network, training.dropconnect)
     if training.stochastic_depth is not None:
         with_stochastic_depth(network, training.stochastic_depth)
-    return network, published
+    return network
 
 
 def graph_of(
@@ -106,7 +112,7 @@ def tensors_of(
 ) -> dict[str, NDArray[Any]]:
     """The network's weights by their published names, and a mean image's offset."""
     state = network.state_dict()
-    tensors = {theirs: np.ascontiguousarray(state[ours].numpy()) for ours, theirs in published.items()}
+    tensors = {theirs: np.asarray(state[ours].numpy(), order="C") for ours, theirs in published.items()}
     offset = _mean_offset(normalization)
     return tensors if offset is None else {**tensors, MEAN_OFFSET: offset}
 

@@ -15,7 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from graft.errors import UsageError, nearest
 
@@ -101,6 +103,34 @@ def trunk(network: nn.Module) -> nn.Sequential:
     lower, _ = cut(network, CLASSIFIER)
     classifier = cast(nn.Sequential, network.classifier)
     return nn.Sequential(*lower, *list(classifier)[:-1])
+
+
+class Ladder(nn.Module):
+    """(N, C, H, W) pictures → (N, Σ widths): every stage's maps averaged over the picture, then the features.
+
+    `widths(x)` says how wide each rung is, in the order of `stage_names(network)` with the features last.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(cut(network, CLASSIFIER)[0])
+        self.to_features = nn.Sequential(*list(cast(nn.Sequential, network.classifier))[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat(self.rungs(x), dim=1)
+
+    def rungs(self, x: Tensor) -> list[Tensor]:
+        """(N, width) of each rung."""
+        found = []
+        for stage in self.stages:
+            x = stage(x)  # (N, C, h, w)
+            found.append(adaptive_avg_pool2d(x, 1).flatten(1))
+        return [*found, self.to_features(x)]
+
+    def widths(self, x: Tensor) -> tuple[int, ...]:
+        """The width of each rung, found by running pictures x (N, C, H, W)."""
+        with torch.inference_mode():
+            return tuple(rung.shape[1] for rung in self.rungs(x))
 
 
 def head(network: nn.Module) -> nn.Linear:

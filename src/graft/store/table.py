@@ -1,21 +1,22 @@
 """The content-keyed store: rows of numbers, each under the digest of what it was computed from.
 
-A table is a folder of segments; a segment is one `.npy` file of (key, row) records, memory-mapped to read. It is
-written under another name, flushed to the disk and renamed, so that it is whole or not there: any number of runs may
-share a store, and any of them may be killed. Segments that have gone unread longest are removed when the store
-outgrows its bound; a run that has one open keeps reading it.
+A table is a folder of segments; a segment is one file of two arrays in NumPy's format, keys and then rows, so that a
+table is opened without touching its rows, which are memory-mapped to read. It is written under another name, flushed to
+the disk and renamed, so that it is whole or not there: any number of runs may share a store, and any of them may be
+killed. Segments that have gone unread longest are removed when the store outgrows its bound; a run that has one open
+keeps reading it.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,14 @@ KEY_BYTES: Final = 16
 _SEGMENT: Final = 2**32
 _STALE_SECONDS: Final = 3600.0  # a temporary file this old belongs to a run that was killed
 _DEFAULT_LIMIT: Final = 20 * 1024**3
+_SPARE: Final = 256 * 1024**2  # bytes of the disk that are left to others
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """One mapped file: `records` is a structured array with fields `key` and `row`."""
+    """One mapped file and the rows in it, (n, *row shape)."""
 
-    records: NDArray[np.void]
+    rows: NDArray[np.generic]
     mapped: mmap.mmap
 
 
@@ -47,8 +49,29 @@ class Store:
         """Open the table `name`, whose rows have the dtype `row` (such as `np.dtype(("<f2", (1280,)))`)."""
         return Table(self.folder / name, row)
 
-    def trim(self) -> int:
-        """Remove the segments read longest ago until the store fits its bound; bytes removed.
+    def make_room(self, size: int, *, what: str) -> None:
+        """Remove the segments read longest ago until `size` bytes more fit the store's bound.
+
+        what: is to be written, for the message. Raises GraftError, having removed nothing, where they are more than the
+        store may hold or more than the disk has free.
+        """
+        if size > self.limit:
+            raise GraftError(
+                f"{what} take {_gigabytes(size)} on the disk, and the cache may hold {_gigabytes(self.limit)}; "
+                "ask for fewer"
+            )
+        free = _free(self.folder)
+        removable = sum(stat.st_size for path in self.folder.glob("*/*.npy") if (stat := _stat(path)))
+        excess = max(0, removable + size - self.limit)
+        if size + _SPARE > free + excess:
+            raise GraftError(
+                f"{what} take {_gigabytes(size)} on the disk, and {_gigabytes(max(0, free - _SPARE))} are to be had at "
+                f"{shown(self.folder)}; free some space, ask for fewer or give another folder with --cache"
+            )
+        self.trim(room=size)
+
+    def trim(self, *, room: int = 0) -> int:
+        """Remove the segments read longest ago until the store fits its bound less `room` bytes; bytes removed.
 
         Also removes what killed runs left half-written.
         """
@@ -57,7 +80,7 @@ class Store:
             if (age := _stat(path)) and now - age.st_mtime > _STALE_SECONDS:
                 path.unlink(missing_ok=True)
         known = [(stat.st_mtime, stat.st_size, path) for path in self.folder.glob("*/*.npy") if (stat := _stat(path))]
-        excess = sum(size for _, size, _ in known) - self.limit
+        excess = sum(size for _, size, _ in known) + room - self.limit
         removed = 0
         for _, size, path in sorted(known):
             if removed >= excess:
@@ -68,11 +91,11 @@ class Store:
 
 
 class Table:
-    """Rows of one kind. Not safe for several threads of one process; safe for several processes."""
+    """Rows of one kind. Safe for several processes; within one, threads may read while one of them appends."""
 
     def __init__(self, folder: Path, row: np.dtype[np.generic]) -> None:
         self._folder = folder
-        self._record = np.dtype([("key", "u1", (KEY_BYTES,)), ("row", row)])
+        self._row = row
         self._segments: list[_Segment] = []
         self._where: dict[bytes, int] = {}  # key → segment · 2³² + position: half the memory of a pair
         for path in sorted(folder.glob("*.npy")):
@@ -94,11 +117,11 @@ class Table:
 
         Pages of the mapped files are given back after each call, so that memory does not grow with the table.
         """
-        out = np.empty(len(places), self._record["row"])
+        out = np.empty(len(places), self._row)
         for number in np.unique(places[:, 0]):
             segment = self._segments[number]
             chosen = places[:, 0] == number
-            out[chosen] = segment.records["row"][places[chosen, 1]]
+            out[chosen] = segment.rows[places[chosen, 1]]
             _give_back(segment.mapped)
         return out
 
@@ -107,15 +130,15 @@ class Table:
 
         Raises GraftError when the disk is full or the folder cannot be written; nothing is left half-written then.
         """
-        records = np.empty(len(keys), self._record)
-        records["key"] = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
-        records["row"] = rows
+        digests = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+        rows = np.ascontiguousarray(rows, self._row.base).reshape(len(keys), *self._row.shape)
         path = self._folder / f"{uuid.uuid4().hex}.npy"
         partial = path.with_suffix(".tmp")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as stream:
-                np.lib.format.write_array(stream, records, allow_pickle=False)
+                np.lib.format.write_array(stream, digests, allow_pickle=False)
+                np.lib.format.write_array(stream, rows, allow_pickle=False)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.rename(path)
@@ -132,11 +155,13 @@ class Table:
         """Map one segment; a file that is not a whole segment of this kind is removed."""
         try:
             with path.open("rb") as stream:
-                np.lib.format.read_magic(stream)
-                (count,), _, dtype = np.lib.format.read_array_header_1_0(stream)
+                (count, *_), _ = of_keys = _header(stream)
+                keys = stream.read(count * KEY_BYTES)
+                of_rows = _header(stream)
                 start = stream.tell()
-                whole = os.fstat(stream.fileno()).st_size == start + count * dtype.itemsize
-                if dtype != self._record or not whole or count == 0:
+                size = start + count * self._row.itemsize
+                wanted = ((count, KEY_BYTES), np.dtype("u1")), ((count, *self._row.shape), self._row.base)
+                if (of_keys, of_rows) != wanted or os.fstat(stream.fileno()).st_size != size or count == 0:
                     raise ValueError("not a segment of this table")
                 mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             os.utime(path)  # read now: the last to be removed
@@ -145,17 +170,18 @@ class Table:
         except ValueError:
             path.unlink(missing_ok=True)
             return
-        records = np.frombuffer(mapped, self._record, count, start)
         number = len(self._segments)
-        self._segments.append(_Segment(records, mapped))
-        for position, key in enumerate(_keys(records)):
+        self._segments.append(_Segment(np.frombuffer(mapped, self._row, count, start), mapped))
+        for position in range(count):
+            key = keys[position * KEY_BYTES : (position + 1) * KEY_BYTES]
             self._where.setdefault(key, number * _SEGMENT + position)
-        _give_back(mapped)
 
 
-def _keys(records: NDArray[np.void]) -> Iterator[bytes]:
-    joined = records["key"].tobytes()
-    return (joined[i : i + KEY_BYTES] for i in range(0, len(joined), KEY_BYTES))
+def _header(stream: BinaryIO) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Shape and dtype of the array that begins here; ValueError where none does."""
+    np.lib.format.read_magic(stream)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    return shape, dtype
 
 
 def _give_back(mapped: mmap.mmap) -> None:
@@ -169,3 +195,13 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except FileNotFoundError:  # removed by another run
         return None
+
+
+def _free(folder: Path) -> int:
+    """Bytes that the disk of a folder, which need not exist yet, has free."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.1f} GB"

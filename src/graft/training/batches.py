@@ -11,52 +11,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from graft.data import draw
-from graft.data.augment import Augmentation, augment
-from graft.data.mixing import Kind, mix
-from graft.training.normalize import Normalization
-from graft.training.pictures import Pictures
+from graft.training.source import Positions
 
-Positions = NDArray[np.int64]
 T = TypeVar("T")
 
 THREADS: Final = 2  # that prepare
 AHEAD: Final = 4  # batches that wait for the network
-
-
-@dataclass(frozen=True)
-class Batch:
-    """x: (n, C, H, W) float32, normalised. target: (n,) int64 classes, or (n, K) shares of them after mixing."""
-
-    x: Tensor
-    target: Tensor
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How pictures become batches. policy: () for evaluation. mixing: mixup or cutmix with its alpha, or None.
-
-    classes: K. seed: what augmentation and mixing are drawn from.
-    """
-
-    normalization: Normalization
-    classes: int
-    seed: int
-    policy: tuple[Augmentation, ...] = ()
-    mixing: tuple[Kind, float] | None = None
-    channels_last: bool = True
-
-    def plain(self) -> Recipe:
-        """The same without augmentation and mixing, for evaluation."""
-        return Recipe(self.normalization, self.classes, self.seed, channels_last=self.channels_last)
 
 
 def epoch_steps(seed: int, epoch: int, pictures: int, per_step: int) -> list[Positions]:
@@ -75,22 +41,6 @@ def shard(order: Positions, rank: int, world: int) -> Positions:
 def split(positions: Positions, batch: int) -> list[Positions]:
     """Positions cut in as few parts of `batch` or fewer as there can be, which differ by one at most."""
     return np.array_split(positions, max(1, -(-len(positions) // batch)))
-
-
-def prepare(pictures: Pictures, positions: Positions, *, recipe: Recipe, epoch: int) -> Batch:
-    """Read, scale to 0–1, augment, mix, normalise: the pictures at `positions` (n,) as a batch."""
-    pixels = torch.from_numpy(np.ascontiguousarray(pictures.read(positions)))  # (n, H, W, C) uint8
-    memory = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=memory).mul_(1 / 255)  # (n, C, H, W), 0–1
-    target = torch.from_numpy(pictures.labels[positions])
-    samples = pictures.ids[positions]
-    if recipe.policy:
-        x = augment(x, recipe.policy, seed=recipe.seed, epoch=epoch, samples=samples)
-    if recipe.mixing:
-        kind, alpha = recipe.mixing
-        shares = torch.nn.functional.one_hot(target, recipe.classes).to(torch.float32)  # (n, K)
-        x, target = mix(x, shares, kind=kind, alpha=alpha, seed=recipe.seed, epoch=epoch, samples=samples)
-    return Batch(recipe.normalization.normalize(x).contiguous(memory_format=memory), target)
 
 
 def ahead(make: Callable[[Positions], T], parts: Sequence[Positions], pool: ThreadPoolExecutor) -> Generator[T]:

@@ -188,12 +188,13 @@ def _rate_too_high(run: _Run) -> Finding | None:
 
 
 def _bounce(run: _Run) -> float:
-    """How far the held-out loss goes back and forth, an epoch, as a share of its level; 0 for under three epochs."""
-    changes = np.diff(run.held_out_loss)
-    if len(changes) < 2:
+    """How far the held-out loss goes back and forth, an epoch, as a share of its level; 0 for under three epochs, and
+    for a loss of 0."""
+    changes, level = np.diff(run.held_out_loss), float(np.median(run.held_out_loss))
+    if len(changes) < 2 or not level > 0:
         return 0.0
     back_and_forth = float(np.abs(changes).sum() - abs(changes.sum()))
-    return back_and_forth / len(changes) / float(np.median(run.held_out_loss))
+    return back_and_forth / len(changes) / level
 
 
 def _lower(rate: float) -> str:

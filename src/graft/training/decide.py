@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from graft.training import optimizers
-from graft.training.batches import Recipe, prepare
 from graft.training.checkpoint import write
 from graft.training.distributed import World
 from graft.training.normalize import Normalization
-from graft.training.pictures import Pictures
 from graft.training.plan import Plan, batch_of, check_labels, pictures_per_step, steps_within
 from graft.training.precision import choose_batch, choose_precision
 from graft.training.settings import TrainingSettings
+from graft.training.source import Recipe, Source
 from graft.training.state import State, fresh
 from graft.training.step import Task, evaluate, rate_at, rest_of_epoch, take_step, task_of
 
@@ -31,10 +31,11 @@ _REHEARSED_SHARE: Final = 0.05
 
 def decide(
     network: nn.Module,
-    train: Pictures,
-    val: Pictures | None,
+    train: Source,
+    val: Source | None,
     settings: TrainingSettings,
-    normalization: Normalization,
+    normalization: Normalization | None,
+    depths: Mapping[str, int] | None,
     pool: ThreadPoolExecutor,
     folder: Path,
     device: str,
@@ -58,7 +59,7 @@ def decide(
     recipe = Recipe(normalization, plan.classes, settings.seed, channels_last=settings.channels_last)
 
     def first(count: int) -> tuple[Tensor, Tensor]:
-        batch = prepare(train, np.arange(count), recipe=recipe, epoch=0)
+        batch = train.batch(np.arange(count), recipe=recipe, epoch=0)
         return batch.x.to(device), batch.target.to(device)
 
     with torch.inference_mode():
@@ -72,7 +73,9 @@ def decide(
         plan = replace(plan, precision=choose_precision(network, *first(plan.batch), loss, device))
     if settings.budget is None:
         return plan
-    step_seconds, epoch_end = _rehearse(network, train, val, settings, plan, normalization, pool, folder, device)
+    step_seconds, epoch_end = _rehearse(
+        network, train, val, settings, plan, normalization, depths, pool, folder, device
+    )
     left = settings.budget - (time.perf_counter() - began)
     steps = steps_within(
         left,
@@ -83,21 +86,31 @@ def decide(
     return replace(plan, steps=steps)
 
 
+def one(train: Source, settings: TrainingSettings, normalization: Normalization | None) -> Tensor:
+    """The first sample as the network takes it: (1, C, H, W)."""
+    recipe = Recipe(normalization, 1, settings.seed, channels_last=settings.channels_last)
+    return train.batch(np.zeros(1, np.int64), recipe=recipe, epoch=0).x
+
+
 def _rehearse(
     network: nn.Module,
-    train: Pictures,
-    val: Pictures | None,
+    train: Source,
+    val: Source | None,
     settings: TrainingSettings,
     plan: Plan,
-    normalization: Normalization,
+    normalization: Normalization | None,
+    depths: Mapping[str, int] | None,
     pool: ThreadPoolExecutor,
     folder: Path,
     device: str,
 ) -> tuple[float, float]:
-    """Seconds of a step and of the end of an epoch, from the first steps of the run on a copy of the network."""
+    """Seconds of a step and of the end of an epoch, from the first steps of the run on a copy of the network.
+
+    All stages train in these steps, also those that join later: a run whose head trains alone at first ends early.
+    """
     assert settings.budget is not None
     began = time.perf_counter()
-    state = fresh(copy.deepcopy(network), settings, device)
+    state = fresh(copy.deepcopy(network), settings, device, depths)
     task = task_of(settings, plan, train, normalization, World(), device)
     state.network.train()
     marks: list[float] = []
@@ -120,7 +133,7 @@ def _writing_seconds(state: State, folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def _evaluation_seconds(task: Task, state: State, val: Pictures | None, pool: ThreadPoolExecutor) -> float:
+def _evaluation_seconds(task: Task, state: State, val: Source | None, pool: ThreadPoolExecutor) -> float:
     """Seconds of looking at the whole validation split, by a part of it; twice that where weights are averaged."""
     if val is None:
         return 0.0

@@ -27,15 +27,14 @@ Pair = tuple[int, int]
 class FastDepthwise(nn.Conv2d):
     """A depthwise convolution like any other, but for its backward pass."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) → (N, C, H', W')."""
-        weight, bias = self.weight, self.bias
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(N, C, H, W) → (N, C, H', W'): what `forward` calls, with the layer's own weights."""
         if torch.is_autocast_enabled(x.device.type):
             wanted = torch.get_autocast_dtype(x.device.type)
             x, weight = x.to(wanted), weight.to(wanted)
             bias = None if bias is None else bias.to(wanted)
-        y: Tensor = _Depthwise.apply(x, weight, _pair(self.stride), _pair(self.padding))
-        return y if bias is None else y + bias.view(1, -1, 1, 1)
+        y: Tensor = _Depthwise.apply(x, weight, bias, _pair(self.stride), _pair(self.padding))
+        return y
 
 
 @contextlib.contextmanager
@@ -86,14 +85,14 @@ def weight_gradient(x: Tensor, gradient: Tensor, weight: Tensor, stride: Pair, p
 
 class _Depthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(x, weight, None, stride, padding, 1, len(weight))
+        return F.conv2d(x, weight, bias, stride, padding, 1, len(weight))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
         stride, padding = ctx.stride, ctx.padding
         gradient = gradient.contiguous(memory_format=torch.channels_last)
@@ -106,6 +105,7 @@ class _Depthwise(torch.autograd.Function):
         return (
             input_gradient(gradient, weight, x.shape[2:], stride, padding) if spread else given[0],
             weight_gradient(x, gradient, weight, stride, padding) if strips else given[1],
+            gradient.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None,
             None,
             None,
         )

@@ -31,6 +31,7 @@ from graft.training.gate_samples import (
 )
 from graft.training.normalize import Normalization
 from graft.training.pictures import Pictures
+from graft.training.source import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,11 +115,9 @@ class _Setup:
 
     def tensors(self, pictures: Pictures) -> tuple[Tensor, Tensor]:
         """x (N, C, H, W) float32, normalised, and labels (N,) int64."""
-        import torch
-
-        pixels = torch.from_numpy(np.ascontiguousarray(pictures.read(np.arange(len(pictures)))))  # (N, H, W, C)
-        x = self.normalization.normalize(pixels.permute(0, 3, 1, 2).float().div_(255)).contiguous()
-        return x, torch.from_numpy(pictures.labels.copy())
+        recipe = Recipe(self.normalization, self.num_classes, self.seed, channels_last=False)
+        batch = pictures.batch(np.arange(len(pictures)), recipe=recipe, epoch=0)
+        return batch.x, batch.target
 
 
 def gate(

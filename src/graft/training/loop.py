@@ -22,18 +22,21 @@ from torch import Tensor, nn
 
 from graft.errors import UsageError, shown
 from graft.training import schedules
+from graft.training.batch_norm import folded_batch_norm, kept_statistics
 from graft.training.batches import preparing_pool
 from graft.training.checkpoint import load_newest, locked, read, save_checkpoint, write
-from graft.training.decide import decide
+from graft.training.decide import decide, one
+from graft.training.depth import check_depths, unfreezing
 from graft.training.depthwise import fast_depthwise
 from graft.training.distributed import here
 from graft.training.divergence import explain
 from graft.training.history import HISTORY, End, Epoch, Event, Step
 from graft.training.normalize import Normalization
-from graft.training.pictures import Pictures
+from graft.training.padding import plain_padding
 from graft.training.plan import Plan, fingerprint, refuse_unfit
 from graft.training.record import Record, opening
 from graft.training.settings import TrainingSettings
+from graft.training.source import Source
 from graft.training.state import Best, State, Sums, fresh, is_better, under
 from graft.training.step import evaluate, rate_at, rest_of_epoch, take_step, task_of
 
@@ -72,12 +75,13 @@ def _nobody(_event: Event) -> None:
 
 def fit(
     network: nn.Module,
-    train: Pictures,
-    val: Pictures | None,
+    train: Source,
+    val: Source | None,
     settings: TrainingSettings,
     *,
-    normalization: Normalization,
+    normalization: Normalization | None,
     folder: Path,
+    depths: Mapping[str, int] | None = None,
     resume: bool = False,
     watch: Callable[[Event], None] = _nobody,
     device: str = "cpu",
@@ -85,19 +89,23 @@ def fit(
 ) -> Outcome:
     """Train a network; it ends with the kept weights, in evaluation mode.
 
-    network: (N, C, H, W) → (N, K) logits; changed in place. folder: gets the history, two checkpoints and the best
-    weights. resume: go on from its newest sound checkpoint. watch: is shown each event of the history. Where
+    network: (N, C, H, W) → (N, K) logits; changed in place, from the weights it has. normalization: None where the
+    sources give what the network takes. folder: gets the history, two checkpoints and the best weights. depths: stages
+    from each parameter to the head (`depth.depths_of`), for settings that go by them. resume: go on from the folder's
+    newest sound checkpoint. watch: is shown each event of the history. Where
     `torch.distributed` is initialised, all processes call this alike, and share the work.
     Raises UsageError for settings that do not fit the data, and a folder in use or with (resume: without) this run.
     """
     began, world = time.perf_counter(), here()
     refuse_unfit(settings, train, val, world.size)
+    check_depths(network, depths, settings)
     with contextlib.ExitStack() as stack:
         if world.leads:
             stack.enter_context(locked(folder))
         stack.enter_context(torch.random.fork_rng(devices=[] if device == "cpu" else [torch.cuda.current_device()]))
         stack.callback(torch.set_num_threads, torch.get_num_threads())  # a resumed run takes the number it had
         pool = stack.enter_context(preparing_pool())
+        stack.enter_context(plain_padding(network))
         if device == "cpu":
             stack.enter_context(fast_depthwise(network))
 
@@ -106,9 +114,12 @@ def fit(
         if (saved is not None) != resume:
             raise UsageError(_misplaced(folder, resume))
         identity = {"settings": asdict(settings), "data": fingerprint(train, val, normalization)}
-        state = fresh(network, settings, device)
+        state = fresh(network, settings, device, depths)
+        stack.enter_context(kept_statistics(network, everywhere=settings.frozen_statistics))
+        if settings.frozen_statistics:
+            stack.enter_context(folded_batch_norm(network.train(), one(train, settings, normalization).to(device)))
         if saved is None:
-            plan = world.agreed(decide(network, train, val, settings, normalization, pool, folder, device))
+            plan = world.agreed(decide(network, train, val, settings, normalization, depths, pool, folder, device))
         else:
             _refuse_another(identity, saved.facts, folder)
             state.restore(saved)
@@ -116,7 +127,9 @@ def fit(
         torch.set_num_threads(plan.threads)
         constants = {**identity, "plan": asdict(plan)}
         task = task_of(settings, plan, train, normalization, world, device)
-        forward = world.parallel(network)
+        stages = unfreezing(network, depths, settings, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch)
+        stack.callback(stages.apply, network, stages.deepest)  # all that trained at last can train when it has ended
+        reach = None
         record = Record(
             folder, after_step=state.step, watch=watch, tensorboard=settings.tensorboard, mute=not world.leads
         )
@@ -136,6 +149,10 @@ def fit(
             mark = time.perf_counter()
             line = (mark, state.pictures)
             for pictures, batches in rest_of_epoch(task, state.step, train, pool):
+                if reach != stages.reach(state.step):  # the run begins, or a stage joins
+                    reach = stages.reach(state.step)
+                    stages.apply(network, reach)
+                    forward = world.parallel(network.train())
                 rate = rate_at(task, state)
                 state.window.add(take_step(task, state, forward, batches, pictures, rate))
                 state.step += 1

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.errors import UsageError, nearest, shown
-from graft.training.pictures import Pictures
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from graft.training.pictures import Pictures
 
 Kind = Literal["channels", "mean-image", "none"]
 KINDS: Final[tuple[Kind, ...]] = ("channels", "mean-image", "none")

@@ -7,7 +7,7 @@ stays, and after a change of rate torch's form applies the new rate to the old v
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,19 +63,30 @@ def find(name: str) -> Card:
     raise UsageError(f"no optimizer {shown(name)!r}, there are {', '.join(names)}{nearest(name, names)}")
 
 
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters as two of torch's groups: weights, which decay, and the rest, which does not.
+def parameter_groups(
+    network: nn.Module, weight_decay: float, *, depths: Mapping[str, int] | None = None, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """The trainable parameters as torch's groups, two a depth: weights, which decay, and the rest, which does not.
 
     Biases, batch norm's scales and shifts and PReLU's slopes (all vectors) are the rest. An empty group is left out.
-    weight_decay: λ, by which torch adds λw to the gradient. Raises UsageError if nothing is trainable.
-    Source: He et al., CVPR 2019, §3.1 "no bias decay", arXiv:1812.01187.
+    weight_decay: λ, by which torch adds λw to the gradient. depths: stages between each parameter and the head; without
+    it all are at depth 0. Each group has a `scale`, layer_decay^depth, which its rate is to be multiplied by.
+    Raises UsageError if nothing is trainable.
+    Source: He et al., CVPR 2019, §3.1 "no bias decay", arXiv:1812.01187; Howard and Ruder, ACL 2018, §3.2.
     """
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    trainable = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
     if not trainable:
         raise UsageError(f"{type(network).__name__} has no trainable parameter; unfreeze some of its stages")
-    decaying = [parameter for parameter in trainable if parameter.ndim > 1]
-    rest = [parameter for parameter in trainable if parameter.ndim <= 1]
-    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    by_depth: dict[int, list[Tensor]] = {}
+    for name, parameter in trainable:
+        by_depth.setdefault(0 if depths is None else depths[name], []).append(parameter)
+    groups = []
+    for depth in sorted(by_depth):
+        decaying = [parameter for parameter in by_depth[depth] if parameter.ndim > 1]
+        rest = [parameter for parameter in by_depth[depth] if parameter.ndim <= 1]
+        scale = layer_decay**depth
+        groups.append({"params": decaying, "weight_decay": weight_decay, "scale": scale})
+        groups.append({"params": rest, "weight_decay": 0.0, "scale": scale})
     return [group for group in groups if group["params"]]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.errors import UsageError
+from graft.training.source import Batch, Positions, Recipe
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """Positions (n,) → pixels (n, H, W, C), 0–255. It may be called by several threads at once."""
@@ -22,7 +23,7 @@ CHANNELS: Final = (1, 3)
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """N pictures of one shape with their classes.
+    """N pictures of one shape with their classes, a `Source`.
 
     labels: (N,) int64, 0 … K − 1. ids: (N,) int64, the number of each picture in the whole set. shape: (H, W, C) of one
     picture, C being 1 (grey) or 3. read: gives the pixels at positions 0 … N − 1.
@@ -47,12 +48,38 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, positions: NDArray[np.int64]) -> Pictures:
+    def take(self, positions: Positions) -> Pictures:
         """The pictures at `positions` (n,), in that order; they keep their numbers."""
         read = self.read
         return replace(
             self, labels=self.labels[positions], ids=self.ids[positions], read=lambda wanted: read(positions[wanted])
         )
+
+    def batch(self, positions: Positions, *, recipe: Recipe, epoch: int) -> Batch:
+        """Read, scale to 0–1, augment, mix, normalise: the pictures at `positions` (n,) as a batch."""
+        import torch
+
+        from graft.data.augment import augment
+        from graft.data.mixing import mix
+
+        memory = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        pixels = torch.from_numpy(np.ascontiguousarray(self.read(positions)))  # (n, H, W, C) uint8
+        x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=memory).mul_(1 / 255)  # (n, C, H, W), 0–1
+        target = torch.from_numpy(self.labels[positions])
+        samples = self.ids[positions]
+        if recipe.policy:
+            x = augment(x, recipe.policy, seed=recipe.seed, epoch=epoch, samples=samples)
+        if recipe.mixing:
+            kind, alpha = recipe.mixing
+            shares = torch.nn.functional.one_hot(target, recipe.classes).to(torch.float32)  # (n, K)
+            x, target = mix(x, shares, kind=kind, alpha=alpha, seed=recipe.seed, epoch=epoch, samples=samples)
+        if recipe.normalization is not None:
+            x = recipe.normalization.normalize(x)
+        return Batch(x.contiguous(memory_format=memory), target)
+
+    def identity(self) -> bytes:
+        """The shape, labels and numbers of the pictures; not their pixels."""
+        return repr((self.shape, len(self))).encode() + self.labels.tobytes() + self.ids.tobytes()
 
     def in_colour(self) -> Pictures:
         """The same pictures with 3 channels, for a network that takes RGB: grey is repeated."""

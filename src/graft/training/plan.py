@@ -9,9 +9,9 @@ from typing import Final
 from graft.errors import UsageError
 from graft.training import optimizers
 from graft.training.normalize import Normalization
-from graft.training.pictures import Pictures
 from graft.training.precision import Precision
 from graft.training.settings import TrainingSettings
+from graft.training.source import Source
 
 RESERVE: Final = 0.05  # of a budget, left for what is not foreseen
 
@@ -61,7 +61,7 @@ def pictures_per_step(settings: TrainingSettings, pictures: int) -> int:
     return wanted
 
 
-def refuse_unfit(settings: TrainingSettings, train: Pictures, val: Pictures | None, processes: int) -> None:
+def refuse_unfit(settings: TrainingSettings, train: Source, val: Source | None, processes: int) -> None:
     """Raise UsageError, in one line, for sets that cannot be trained on with these settings."""
     if not len(train):
         raise UsageError("training needs pictures, got a training split without any")
@@ -78,7 +78,7 @@ def refuse_unfit(settings: TrainingSettings, train: Pictures, val: Pictures | No
         raise UsageError(f"a step needs a picture for each of {processes} processes, got batch {per_step}")
 
 
-def check_labels(pictures: Pictures, classes: int) -> None:
+def check_labels(pictures: Source, classes: int) -> None:
     """Raise UsageError when a label is not one of the network's classes."""
     if pictures.labels.max() >= classes:
         raise UsageError(
@@ -99,12 +99,12 @@ def steps_within(seconds: float, *, seconds_per_step: float, seconds_per_epoch_e
     return max(1, int(epochs) * steps_per_epoch + min(further, steps_per_epoch - 1))
 
 
-def fingerprint(train: Pictures, val: Pictures | None, normalization: Normalization) -> str:
-    """16 hex digits that change with the labels, numbers and shapes of the sets, and with the normalisation."""
+def fingerprint(train: Source, val: Source | None, normalization: Normalization | None) -> str:
+    """16 hex digits that change with the identities of the sets, and with the normalisation."""
     digest = hashlib.sha256()
     for pictures in (train, val):
         if pictures is not None:
-            digest.update(repr((pictures.shape, len(pictures))).encode())
-            digest.update(pictures.labels.tobytes() + pictures.ids.tobytes())
-    digest.update(normalization.mean.tobytes() + normalization.std.tobytes())
+            digest.update(pictures.identity())
+    if normalization is not None:
+        digest.update(normalization.mean.tobytes() + normalization.std.tobytes())
     return digest.hexdigest()[:16]

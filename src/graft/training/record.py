@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from graft.errors import UsageError
 from graft.training.history import HISTORY, Epoch, Event, Start, Step
 from graft.training.history import Plan as Asked
-from graft.training.pictures import Pictures
 from graft.training.plan import Plan
 from graft.training.settings import TrainingSettings
+from graft.training.source import Source
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ class Record:
 
 
 def opening(
-    network: nn.Module, train: Pictures, val: Pictures | None, settings: TrainingSettings, plan: Plan, device: str
+    network: nn.Module, train: Source, val: Source | None, settings: TrainingSettings, plan: Plan, device: str
 ) -> tuple[Start, dict[str, Any]]:
     """The first event of a run, and what its line says beyond it: all settings, and what was decided.
 

@@ -20,6 +20,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Keep = Literal["best", "last"]
 ClassWeights = Literal["none", "balanced"]
 Normalizing = Literal["channels", "mean-image", "none"]
+Unfreeze = Literal["at-once", "gradual"]
 
 
 def _said(text: str) -> dict[str, str]:
@@ -41,6 +42,10 @@ class TrainingSettings:
     accumulate: int = field(default=1, metadata=_said("batches whose gradients make one step"))
     optimizer: str = field(default="momentum", metadata=_said("name of the optimiser; gd steps on the whole split"))
     rate: float | None = field(default=None, metadata=_said("base learning rate; if left out, the optimiser's usual"))
+    layer_decay: float = field(default=1.0, metadata=_said("what multiplies the rate with each stage below the head"))
+    head_epochs: float = field(default=0.0, metadata=_said("epochs in which the head trains alone, before the rest"))
+    unfreeze: Unfreeze = field(default="at-once", metadata=_said("gradual: stages join one by one, from the top"))
+    frozen_statistics: bool = field(default=False, metadata=_said("batch norm keeps the statistics that it came with"))
     momentum: float = field(default=0.9, metadata=_said("momentum of the optimisers that have it, 0 to 1"))
     weight_decay: float = field(default=5e-4, metadata=_said("decay of weights inside the optimiser, 0 or more"))
     l1: float = field(default=0.0, metadata=_said("factor of the sum of absolute weights in the loss"))
@@ -75,10 +80,15 @@ class TrainingSettings:
         _check_names(self)
         if self.mixup and self.cutmix:
             raise UsageError(f"one of mixup and cutmix can be on, got {self.mixup} and {self.cutmix}; set one to 0")
+        if (self.head_epochs or self.unfreeze == "gradual") and not optimizers.find(self.optimizer).gradients:
+            raise UsageError(
+                f"{self.optimizer} changes all weights at once, so no stage can join later; leave head_epochs and "
+                "unfreeze out, or take another optimizer"
+            )
 
     def to_toml(self) -> str:
         """The settings as TOML, a line each with its help; those that are None are commented out."""
-        lines = ["# settings of graft train --strategy scratch"]
+        lines = ["# settings of graft train: flags or --settings FILE"]
         for setting in fields(self):
             value = getattr(self, setting.name)
             line = f"# {setting.name} =" if value is None else f"{setting.name} = {_toml(value)}"
@@ -87,19 +97,22 @@ class TrainingSettings:
 
     @staticmethod
     def from_toml(text: str) -> TrainingSettings:
-        """Settings from TOML; what is left out keeps its default.
+        """Settings from TOML; what is left out keeps its default. Raises UsageError as `read_toml`, and for values of a
+        wrong type or range."""
+        return TrainingSettings(**read_toml(text))
 
-        Raises UsageError for text that is not TOML, an unknown name, or a value of a wrong type or range.
-        """
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"the settings are not valid TOML: {shown(error)}") from error
-        known = [setting.name for setting in fields(TrainingSettings)]
-        for name in values:
-            if name not in known:
-                raise UsageError(f"there is no setting {shown(name)!r}{nearest(name, known)}")
-        return TrainingSettings(**values)
+
+def read_toml(text: str) -> dict[str, Any]:
+    """The settings that a TOML text has, by name. Raises UsageError for text that is not TOML, or an unknown name."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"the settings are not valid TOML: {shown(error)}") from error
+    known = [setting.name for setting in fields(TrainingSettings)]
+    for name in values:
+        if name not in known:
+            raise UsageError(f"there is no setting {shown(name)!r}{nearest(name, known)}")
+    return values
 
 
 def _toml(value: bool | int | float | str) -> str:
@@ -133,6 +146,7 @@ _RANGES: Final[tuple[tuple[str, float, float, str], ...]] = (
     ("epochs", 1, math.inf, "1 or more"),
     ("batch", 1, math.inf, "1 or more pictures"),
     ("accumulate", 1, math.inf, "1 or more batches"),
+    ("head_epochs", 0, math.inf, "0 or more epochs, and finite"),
     ("momentum", 0, 1, "0 or more and less than 1"),
     ("weight_decay", 0, math.inf, "0 or more, and finite"),
     ("l1", 0, math.inf, "0 or more, and finite"),
@@ -162,6 +176,8 @@ def _check_ranges(settings: TrainingSettings) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 < value < math.inf:
             raise UsageError(f"{name} must be above 0 and finite, got {value}")
+    if not 0 < settings.layer_decay <= 1:
+        raise UsageError(f"layer_decay must be above 0 and at most 1, got {settings.layer_decay}")
 
 
 def _check_names(settings: TrainingSettings) -> None:

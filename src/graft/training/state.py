@@ -150,13 +150,16 @@ class State:
         self.seconds, self.working, self.why = facts["seconds"], facts["working"], facts["why"]
 
 
-def fresh(network: nn.Module, settings: TrainingSettings, device: str) -> State:
-    """The state of a run that begins: the network, moved to where and how it trains, and an optimiser for it."""
+def fresh(network: nn.Module, settings: TrainingSettings, device: str, depths: Mapping[str, int] | None) -> State:
+    """The state of a run that begins: the network, moved to where and how it trains, and an optimiser for it.
+
+    depths: stages between each parameter and the head, where the network has such.
+    """
     memory = torch.channels_last if settings.channels_last else torch.preserve_format
     network.to(device=device, memory_format=memory)  # type: ignore[call-overload]  # torch's stub leaves it out
     optimizer = optimizers.optimizer(
         settings.optimizer,
-        optimizers.parameter_groups(network, settings.weight_decay),
+        optimizers.parameter_groups(network, settings.weight_decay, depths=depths, layer_decay=settings.layer_decay),
         rate=settings.rate or optimizers.find(settings.optimizer).rate,
         momentum=settings.momentum,
         seed=settings.seed,

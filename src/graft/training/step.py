@@ -20,7 +20,7 @@ from graft.data.augment import Augmentation, policy
 from graft.data.colour import colour_components
 from graft.data.mixing import Kind
 from graft.training import optimizers
-from graft.training.batches import Batch, Recipe, ahead, epoch_steps, prepare, shard, split
+from graft.training.batches import ahead, epoch_steps, shard, split
 from graft.training.distributed import World
 from graft.training.history import Score
 from graft.training.losses import Loss, balanced_weights, loss_function
@@ -31,6 +31,7 @@ from graft.training.precision import autocast
 from graft.training.regularize import max_norm_, penalty
 from graft.training.schedules import factor
 from graft.training.settings import TrainingSettings
+from graft.training.source import Batch, Recipe, Source
 from graft.training.state import State, Sums
 
 _COLOURS_OF: Final = 2048  # pictures
@@ -50,7 +51,12 @@ class Task:
 
 
 def task_of(
-    settings: TrainingSettings, plan: Plan, train: Pictures, normalization: Normalization, world: World, device: str
+    settings: TrainingSettings,
+    plan: Plan,
+    train: Source,
+    normalization: Normalization | None,
+    world: World,
+    device: str,
 ) -> Task:
     """The task that settings and plan describe."""
     weights = None
@@ -72,16 +78,17 @@ def task_of(
     )
 
 
-def _policy(settings: TrainingSettings, train: Pictures) -> tuple[Augmentation, ...]:
+def _policy(settings: TrainingSettings, train: Source) -> tuple[Augmentation, ...]:
     """The augmentations of a run; colour noise is drawn along the components of up to 2,048 of its own pictures."""
-    if "pca" not in (card.name for card in policies.parse(settings.augment)) or train.shape[2] != 3:
+    noisy = "pca" in (card.name for card in policies.parse(settings.augment))
+    if not (noisy and isinstance(train, Pictures) and train.shape[2] == 3):
         return policy(settings.augment)
     some = np.linspace(0, len(train) - 1, min(len(train), _COLOURS_OF)).astype(np.int64)
     return policy(settings.augment, components=colour_components(train.read(some)))
 
 
 def rate_at(task: Task, state: State) -> float:
-    """The learning rate of the step that comes next."""
+    """The learning rate of the step that comes next; the head's, where stages have rates of their own."""
     plan, settings = task.plan, task.settings
     shape = factor(
         settings.schedule,
@@ -94,7 +101,7 @@ def rate_at(task: Task, state: State) -> float:
 
 
 def rest_of_epoch(
-    task: Task, step: int, train: Pictures, pool: ThreadPoolExecutor
+    task: Task, step: int, train: Source, pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, Iterator[Batch]]]:
     """The steps from `step` to the end of its epoch or of the run: how many pictures each takes, and its batches.
 
@@ -104,7 +111,7 @@ def rest_of_epoch(
     epoch, done = divmod(step, plan.steps_per_epoch)
     steps = epoch_steps(seed, epoch, len(train), plan.per_step)[done : done + plan.steps - step]
     passes = [split(shard(positions, task.world.rank, task.world.size), plan.batch) for positions in steps]
-    make = partial(prepare, train, recipe=task.recipe, epoch=epoch)
+    make = partial(train.batch, recipe=task.recipe, epoch=epoch)
     with contextlib.closing(ahead(make, list(chain(*passes)), pool)) as batches:
         for positions, parts in zip(steps, passes, strict=True):
             yield len(positions), islice(batches, len(parts))
@@ -121,7 +128,7 @@ def take_step(
     settings = task.settings
     torch.manual_seed(_step_seed(settings.seed, state.step, task.world.rank))
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group["scale"]
     if optimizers.find(settings.optimizer).gradients:
         sums = _backward(task, forward, batches, pictures)
         if settings.clip is not None:
@@ -191,9 +198,9 @@ def _sums(logits: Tensor, target: Tensor, losses: Tensor) -> Sums:
     return Sums(torch.stack((losses.sum(dtype=torch.float64), right)), len(labels))
 
 
-def evaluate(task: Task, network: nn.Module, pictures: Pictures, pool: ThreadPoolExecutor) -> Score:
+def evaluate(task: Task, network: nn.Module, pictures: Source, pool: ThreadPoolExecutor) -> Score:
     """Mean loss and accuracy of a network over all pictures, in evaluation mode and float32; the mode is put back."""
-    make = partial(prepare, pictures, recipe=task.recipe.plain(), epoch=0)
+    make = partial(pictures.batch, recipe=task.recipe.plain(), epoch=0)
     training = network.training
     mine = shard(np.arange(len(pictures)), task.world.rank, task.world.size)
     sums = Sums.zero(task.device)

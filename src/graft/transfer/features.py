@@ -40,7 +40,7 @@ class Features:
     samples: the readable ones, in order. keys: digest of each file's bytes. facts: (n,) records of FACTS.
     problems: the files that were set aside. computed: how many went through the network in this pass.
     limit: seconds that one decode and one forward pass of every picture take on this machine, with all cores busy.
-    shape: of the row of one picture, (D,) for features and (S, S, 3) for pixels.
+    shape: of the row of one picture, (Σ widths,) for the ladder of a trunk and (S, S, 3) for pixels.
     """
 
     samples: tuple[Sample, ...]
@@ -56,17 +56,25 @@ class Features:
         """The keys as an array (n, 16)."""
         return np.frombuffer(b"".join(self.keys), np.uint8).reshape(-1, KEY_BYTES)
 
-    def rows(self, which: NDArray[np.int64]) -> Rows:
-        """The features of the samples `which`, (k, width) float32: in memory where they are few, else from the disk."""
+    def rows(self, which: NDArray[np.int64], columns: slice | tuple[slice, ...] | None = None) -> Rows:
+        """The features of the samples `which`, (k, width) float32: in memory where they are few, else from the disk.
+
+        columns: the part of a row that is wanted, such as `trunk.columns("features")`, or several side by side, in the
+        order given; all of it if left out.
+        """
         places = self.table.locate([self.keys[i] for i in which])
+        parts = (slice(None),) if columns is None else (columns,) if isinstance(columns, slice) else columns
+        width = sum(len(range(*part.indices(self.shape[0]))) for part in parts)
 
         def read(part: slice | NDArray[np.int64]) -> NDArray[np.float32]:
-            return self.table.gather(places[part]).astype(np.float32)
+            whole = self.table.gather(places[part])
+            return np.concatenate([whole[:, one] for one in parts], axis=1, dtype=np.float32)
 
-        (width,) = self.shape
         if len(which) * width * 4 > _IN_MEMORY:
             return Rows(len(which), width, read)
-        matrix = read(slice(None))
+        matrix = np.empty((len(which), width), np.float32)
+        for start in range(0, len(which), _SAVE_EVERY):  # whole rows may be much wider than what is kept of them
+            matrix[start : start + _SAVE_EVERY] = read(slice(start, start + _SAVE_EVERY))
         return Rows(len(which), width, lambda part: matrix[part])
 
     def pixels(self, which: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.uint8]]:
@@ -110,7 +118,8 @@ def extract(
 ) -> Features:
     """Run every picture through the trunk that is not in the store yet.
 
-    run: pixels (N, size, size, 3) uint8 → (N, width). trunk_key: stands for the trunk's weights in the store's keys.
+    run: pixels (N, size, size, 3) uint8 → (N, width), for a trunk its `row_width`. trunk_key: stands for the trunk's
+    weights in the store's keys.
     strict: stop at the first picture that cannot be read. Memory does not grow with the pictures, but for about 400
     bytes each. Raises BadPicture where strict, GraftError when the store cannot be written.
     """

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.data.preprocess import Fit, Preprocess
-from graft.errors import BadModel, GraftError, shown
+from graft.errors import BadModel, GraftError, UsageError, nearest, shown
 from graft.models.weights import Builder, Source
 from graft.progress import Progress, silent
 from graft.runtime.device import Device
@@ -24,7 +24,9 @@ from graft.runtime.onnx import OnnxRunner
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-TRUNK_VERSION: Final = 2  # raise it when the exported graph changes
+TRUNK_VERSION: Final = 3  # raise it when the exported graph changes
+FEATURES: Final = "features"  # the highest rung of the ladder: what a new head grows on
+_LADDER: Final = "ladder"  # the graph's output
 _GRAPH, _WEIGHTS, _RECORD = "trunk.onnx", "weights.safetensors", "trunk.json"
 
 
@@ -33,8 +35,9 @@ class Trunk:
     """A pretrained network without its last linear layer, ready to run.
 
     folder: where its files lie. network, builder, architecture: as its `Source` has them. key: 32 hex digits that stand
-    for its weights. width: features it gives. head: the published name of the linear layer that was left off. stages:
-    their names. size, mean, std, interpolation: the input it was trained on.
+    for its weights. head: the published name of the linear layer that was left off. stages: their names. widths: of
+    the ladder's rungs, which are each stage's maps averaged over the picture, and then the features. size, mean, std,
+    interpolation: the input it was trained on.
     """
 
     folder: Path
@@ -42,9 +45,9 @@ class Trunk:
     builder: Builder
     architecture: str
     key: str
-    width: int
     head: str
     stages: tuple[str, ...]
+    widths: tuple[int, ...]
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -52,8 +55,34 @@ class Trunk:
 
     @property
     def graph(self) -> Path:
-        """The ONNX file: pixels (N, size, size, 3) uint8 → features (N, width)."""
+        """The ONNX file: pixels (N, size, size, 3) uint8 → ladder (N, Σ widths); inside it the tensor `features`."""
         return self.folder / _GRAPH
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """The names of what stands side by side in a row of the ladder: the stages, then `features`."""
+        return (*self.stages, FEATURES)
+
+    @property
+    def width(self) -> int:
+        """How many features a new head grows on."""
+        return self.widths[-1]
+
+    @property
+    def row_width(self) -> int:
+        """How many numbers a row of the ladder holds."""
+        return sum(self.widths)
+
+    def columns(self, rung: str) -> slice:
+        """Where one of `rungs` stands in a row of the ladder. Raises UsageError for another name."""
+        if rung not in self.rungs:
+            raise UsageError(
+                f"no stage {shown(rung)!r} in {self.network}, which has {', '.join(self.rungs)}"
+                f"{nearest(rung, self.rungs)}"
+            )
+        at = self.rungs.index(rung)
+        start = sum(self.widths[:at])
+        return slice(start, start + self.widths[at])
 
     @property
     def weights(self) -> Path:
@@ -103,35 +132,36 @@ def runner(trunk: Trunk, source: Source, device: Device) -> Run:
     if device == "cpu":
         return OnnxRunner(trunk.graph)
     from graft.models.build import build
-    from graft.models.network import trunk as lower
+    from graft.models.network import Ladder
     from graft.runtime.device import TorchRunner
     from graft.runtime.export import pixels_first
 
-    return TorchRunner(pixels_first(lower(build(source).network), trunk.mean, trunk.std), device)
+    return TorchRunner(pixels_first(Ladder(build(source).network), trunk.mean, trunk.std), device)
 
 
 def _export(source: Source, key: str, folder: Path) -> None:
     """Write graph, weights and record into `folder`."""
+    import torch
     from safetensors.torch import save_file
 
     from graft.models.build import build
-    from graft.models.network import head, stage_names
-    from graft.models.network import trunk as lower
+    from graft.models.network import Ladder, head, stage_names
     from graft.runtime.export import export_onnx, pixels_first
+    from graft.runtime.ladder import finish_ladder
 
     built = build(source)
     size = source.size or built.size
-    export_onnx(
-        pixels_first(lower(built.network), built.mean, built.std), folder / _GRAPH, size=size, output="features"
-    )
+    ladder = Ladder(built.network).eval()
+    export_onnx(pixels_first(ladder, built.mean, built.std), folder / _GRAPH, size=size, output=_LADDER)
+    finish_ladder(folder / _GRAPH, ladder=_LADDER, features=FEATURES)
     state = built.network.state_dict()
     save_file({theirs: state[ours].contiguous() for ours, theirs in built.published.items()}, folder / _WEIGHTS)
     linear = head(built.network)
     ours = next(name for name, tensor in built.network.state_dict(keep_vars=True).items() if tensor is linear.weight)
     record = Trunk(
-        folder, source.network, source.builder, source.architecture, key, linear.in_features,
-        built.published[ours].removesuffix(".weight"),
-        stage_names(built.network), size, built.mean, built.std, built.interpolation,
+        folder, source.network, source.builder, source.architecture, key,
+        built.published[ours].removesuffix(".weight"), stage_names(built.network),
+        ladder.widths(torch.zeros(1, 3, size, size)), size, built.mean, built.std, built.interpolation,
     )  # fmt: skip
     digests = {name: _digest(folder / name) for name in (_GRAPH, _WEIGHTS)}
     for name in digests:
@@ -147,7 +177,7 @@ def _read(folder: Path) -> Trunk | None:
         record = json.loads((folder / _RECORD).read_text())
         if any(_digest(folder / name) != digest for name, digest in record.pop("files").items()):
             return None
-        tuples = {name: tuple(record[name]) for name in ("mean", "std", "stages")}
+        tuples = {name: tuple(record[name]) for name in ("mean", "std", "stages", "widths")}
         return Trunk(**{**record, **tuples, "folder": folder})
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -1,0 +1,345 @@
+"""`graft train` on a pretrained network: a new head on its features, or its upper stages tuned as well.
+
+One pass of every picture through the frozen network gives the features of each stage. Probes on them, and the lectures'
+table, advise a strategy; a head is chosen by cross-validation. Unless the strategy is given, fine-tuning is then tried
+and both are compared on pictures that neither has learnt from: the cheaper one stays unless it is beaten beyond noise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graft.classifier import SCHEMA, Manifest, preprocess_fields, save, seal
+from graft.data.preprocess import Fit
+from graft.data.split import assign_folds
+from graft.errors import UsageError, nearest, shown
+from graft.evaluate.metrics import to_json
+from graft.jobs.advise import advise_on
+from graft.jobs.cache import cache_folder
+from graft.jobs.clock import Clock
+from graft.jobs.ground import Ground, Grown, Tuned, stage_above
+from graft.jobs.learnt import (
+    class_weights,
+    data_record,
+    gather,
+    golden,
+    judged,
+    run_record,
+    samples_csv,
+    test_scores,
+    too_small,
+)
+from graft.jobs.output import new_folder
+from graft.jobs.page import page
+from graft.jobs.settings import TrainSettings
+from graft.jobs.source import opened
+from graft.jobs.state import Watch, run_state, with_validation_of
+from graft.models.weights import find_source
+from graft.progress import Progress
+from graft.runtime.attach import with_head
+from graft.runtime.device import choose_device
+from graft.store.table import Store
+from graft.training.history import HISTORY
+from graft.transfer.advice import Advice, Strategy, Trial, weigh
+from graft.transfer.features import extract
+from graft.transfer.heads.choose import Choice, choose_head
+from graft.transfer.heads.head import probabilities
+from graft.transfer.trunk import FEATURES, Trunk, open_trunk, runner
+
+FOLDS: Final = 5
+FEWEST_TO_COMPARE: Final = 40  # held-out pictures; with fewer, a gain that matters is within noise
+_RESERVED: Final = 15.0  # seconds of a budget for what comes after training: export, test, report
+
+
+def run(
+    folder: Path, out: Path, settings: TrainSettings, *, force: bool, progress: Progress, watch: Watch | None = None
+) -> Manifest:
+    """What `train` does for the strategies `auto`, `probe` and `finetune`; returns the manifest of the folder.
+
+    watch: gets the history of the network that is tuned, line by line. A probe imports no torch once its trunk is
+    cached.
+    """
+    clock = Clock()
+    state = out.absolute().with_name(f"{out.name}.training")
+    with (
+        new_folder(out, source=folder, force=force) as partial,
+        opened(
+            folder, cache_folder(settings.cache), csv=settings.csv, follow_links=settings.follow_links,
+            progress=progress,
+        ) as collection,
+        contextlib.nullcontext()
+        if settings.strategy == "probe"
+        else run_state(state, out, resume=settings.resume, force=force),
+    ):  # fmt: skip
+        ground = _ground(collection, folder, settings, clock, progress)
+        with clock.step("advice"):
+            rungs = _asked(settings.probe_on, ground.trunk)
+            advice = advise_on(ground.gathered, ground.trunk, ground.fold, settings, progress=progress)
+            if rungs is not None:
+                advice = replace(advice, probe=Strategy("probe", rungs))
+        grown, advice = _grow(ground, advice, settings, clock, state=state, progress=progress, watch=watch)
+        manifest = _finish(grown, advice, ground, folder, partial, out, settings, clock)
+    shutil.rmtree(state, ignore_errors=True)
+    ground.store.trim()
+    return manifest
+
+
+def _ground(collection: Any, folder: Path, settings: TrainSettings, clock: Clock, progress: Progress) -> Ground:
+    """The frozen network, the features of every picture, and the split."""
+    device = choose_device(settings.device)
+    source = find_source(settings.network, settings.weights)
+    cache = cache_folder(settings.cache)
+    with clock.step("network"):
+        trunk = open_trunk(source, cache, progress=progress)
+        if settings.freeze is not None:
+            stage_above(settings.freeze, trunk.stages)  # refused before any work
+        forward = runner(trunk, source, device)
+    preprocess = trunk.preprocess(cast(Fit, settings.fit))
+    store = Store(cache / "features")
+    with clock.step("features"):
+        features = extract(
+            collection.samples, forward, preprocess, store, trunk_key=trunk.key, width=trunk.row_width,
+            on_gpu=device != "cpu", strict=settings.on_bad_image == "strict", progress=progress,
+        )  # fmt: skip
+    with clock.step("audit and split"):
+        gathered = gather(collection, features, source=folder, test_fraction=settings.test_fraction, seed=settings.seed)
+        if settings.strategy == "finetune":
+            gathered = with_validation_of(gathered, settings.seed)
+        chosen = gathered.indices("train")
+        fold = assign_folds(
+            gathered.labels[chosen], gathered.groups[chosen], features.key_array()[chosen], folds=FOLDS,
+            seed=settings.seed,
+        )  # fmt: skip
+    if fold.max(initial=-1) < 1:
+        raise too_small(folder, gathered)
+    return Ground(trunk, source, preprocess, gathered, fold, store, cache, device)
+
+
+def _grow(
+    ground: Ground,
+    advice: Advice,
+    settings: TrainSettings,
+    clock: Clock,
+    *,
+    state: Path,
+    progress: Progress,
+    watch: Watch | None,
+) -> tuple[Grown, Advice]:
+    """The classifier of the strategy that was asked for, or that wins; and the advice, with what trials add to it."""
+    if settings.strategy == "finetune":
+        return _tuned(ground, advice, settings, clock, state=state, progress=progress, watch=watch).grown, advice
+    with clock.step("head"):
+        choice = _head(ground, advice, settings, progress)
+    if settings.strategy == "probe":
+        advice = replace(advice, decision=advice.probe)
+    elif (why := _why_untried(ground, choice, _seconds_left(settings, clock))) is not None:
+        advice = replace(advice, decision=advice.probe, reason=(*advice.reason, f"Fine-tuning was not tried: {why}."))
+    else:
+        tuned = _tuned(ground, advice, settings, clock, state=state, progress=progress, watch=watch)
+        advice = _weighed(advice, ground, choice, tuned, probe_seconds=clock.seconds["head"])
+        if advice.decision == tuned.grown.strategy:
+            return tuned.grown, advice
+    with clock.step("model"):
+        return _probe(ground, advice, choice), advice
+
+
+def _tuned(
+    ground: Ground,
+    advice: Advice,
+    settings: TrainSettings,
+    clock: Clock,
+    *,
+    state: Path,
+    progress: Progress,
+    watch: Watch | None,
+) -> Tuned:
+    from graft.jobs.finetune import tune
+
+    left = _seconds_left(settings, clock)
+    with clock.step("fine-tuning"):
+        return tune(ground, advice, settings, left=left, folder=state, progress=progress, watch=watch)
+
+
+def _seconds_left(settings: TrainSettings, clock: Clock) -> float | None:
+    """Of the budget, for fine-tuning; None without one."""
+    budget = settings.training.budget if settings.training else None
+    return None if budget is None else budget - clock.total() - _RESERVED
+
+
+def _asked(probe_on: str, trunk: Trunk) -> tuple[str, ...] | None:
+    """The rungs that a probe was asked to stand on; None where the probes decide. Raises UsageError for another."""
+    if probe_on == "auto":
+        return None
+    if probe_on == "top":
+        return (FEATURES,)
+    names = [name.strip() for name in probe_on.split(",")]
+    for name in names:
+        if name not in trunk.rungs:
+            raise UsageError(
+                f"--probe-on must be auto, top or stages, {', '.join(trunk.rungs)}, got {shown(name)!r}"
+                f"{nearest(name, ('auto', 'top', *trunk.rungs))}"
+            )
+    return tuple(rung for rung in trunk.rungs if rung in names)
+
+
+def _head(ground: Ground, advice: Advice, settings: TrainSettings, progress: Progress) -> Choice:
+    """The head on the stages that the probes advise."""
+    gathered, chosen = ground.gathered, ground.gathered.indices("train")
+    labels, classes = gathered.labels[chosen], len(gathered.collection.classes)
+    return choose_head(
+        gathered.features.rows(chosen, _columns(ground.trunk, advice.probe)), labels, ground.fold, num_classes=classes,
+        class_weights=class_weights(labels, classes, settings.class_weights), groups=gathered.groups[chosen],
+        progress=progress,
+    )  # fmt: skip
+
+
+def _columns(trunk: Trunk, strategy: Strategy) -> tuple[slice, ...]:
+    return tuple(trunk.columns(rung) for rung in strategy.rungs)
+
+
+def _held_out(ground: Ground) -> NDArray[np.int64]:
+    """The pictures on which strategies are compared: the validation part, or one part of the cross-validation."""
+    given = ground.gathered.indices("val")
+    return given if len(given) else ground.gathered.indices("train")[ground.fold == 0]
+
+
+def _why_untried(ground: Ground, choice: Choice, left: float | None) -> str | None:
+    """Why fine-tuning cannot be compared with the probe, or None where it can. left: seconds, None without a budget."""
+    held_out, given = _held_out(ground), len(ground.gathered.indices("val"))
+    if len(held_out) < FEWEST_TO_COMPARE:
+        return f"with {len(held_out)} held-out pictures no gain could be told from noise"
+    if not given and ground.fold.max() < 2:
+        return "the classes have too few pictures to hold some back for a comparison"
+    if not given and np.isnan(choice.held_out[ground.fold == 0]).any():
+        return "the pictures are too many for a cross-validation to compare it with; give them a validation split"
+    once = ground.gathered.features.limit
+    if left is not None and left < once:
+        return f"of the budget {max(left, 0):,.0f} s were left, and one pass over the pictures takes {once:,.0f} s"
+    return None
+
+
+def _weighed(advice: Advice, ground: Ground, choice: Choice, tuned: Tuned, *, probe_seconds: float) -> Advice:
+    """The advice after the trial: probe and tuned network on the same pictures, which neither has learnt from."""
+    gathered, where = ground.gathered, _held_out(ground)
+    if len(gathered.indices("val")):
+        rows = gathered.features.rows(where, _columns(ground.trunk, advice.probe))
+        by_probe = probabilities(rows, choice.head)
+    else:
+        by_probe = choice.held_out[ground.fold == 0]
+    labels = gathered.labels[where]
+    trials = (
+        Trial(advice.probe, by_probe.argmax(axis=1) == labels, probe_seconds),
+        Trial(tuned.grown.strategy, tuned.grown.said["val"].argmax(axis=1) == labels, tuned.seconds),
+    )
+    return weigh(advice, trials, gathered.groups[where])
+
+
+def _probe(ground: Ground, advice: Advice, choice: Choice) -> Grown:
+    """The head on the frozen network, as a model."""
+    from safetensors.numpy import load_file
+
+    trunk, gathered, head, rungs = ground.trunk, ground.gathered, choice.head, advice.probe.rungs
+    at_top = rungs == (FEATURES,)
+    graph = with_head(
+        trunk.graph, head.weight, head.bias, gathered.collection.classes, kernel=head.kernel,
+        rungs=None if at_top else [trunk.rungs.index(rung) for rung in rungs],
+    )  # fmt: skip
+    tensors = load_file(trunk.weights)
+    old = tensors[f"{trunk.head}.weight"]
+    tensors |= head.tensors(trunk.head)
+    if head.kernel is None and at_top:
+        tensors[f"{trunk.head}.weight"] = head.weight.reshape(-1, *old.shape[1:])  # (K, D), or (K, D, 1, 1)
+    rows = gathered.features.rows(gathered.indices("test"), _columns(trunk, advice.probe))
+    return Grown(
+        strategy=advice.probe,
+        words=f"{advice.probe.words}; {choice.reason}",
+        graph=graph,
+        tensors=tensors,
+        gathered=gathered,
+        said={"train": choice.held_out, "test": probabilities(rows, head)},
+        history=_search(choice),
+        head=trunk.head,
+        head_kind=head.kind,
+        calibration="none" if head.kind == "logistic" else "temperature, folded into the head",
+        arguments={} if at_top else {"rungs": ",".join(rungs)},
+        probe=choice.probe,
+        record={
+            "strength": choice.probe.strength,
+            "folds": FOLDS,
+            "head": choice.reason,
+            "heads": [asdict(trial) for trial in choice.trials],
+        },
+    )
+
+
+def _search(choice: Choice) -> bytes:
+    """The search for the head's strength, a JSON object a line."""
+    lines = (
+        json.dumps(
+            {"strength": t.strength, "cross_validated_log_loss": t.log_loss, "cross_validated_accuracy": t.accuracy}
+        )
+        for t in choice.probe.trials
+    )
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _finish(
+    grown: Grown,
+    advice: Advice,
+    ground: Ground,
+    folder: Path,
+    partial: Path,
+    out: Path,
+    settings: TrainSettings,
+    clock: Clock,
+) -> Manifest:
+    """Score on the test pictures, write the report and the folder `partial`, and seal it."""
+    gathered, trunk, preprocess = grown.gathered, ground.trunk, ground.preprocess
+    with clock.step("test"):
+        scores, unleaked = test_scores(gathered, grown.said["test"])
+    known = judged(gathered, {part: rows for part, rows in grown.said.items() if len(rows)})
+    with clock.step("model"):
+        pictures = golden(gathered, preprocess, grown.graph, grown.said["test"])
+    record = {
+        **run_record(ground.device, *(() if grown.curves is None else ("torch",))),
+        "trunk": trunk.key,
+        "stages": list(trunk.stages),
+        "settings": {
+            "strategy": settings.strategy, "fit": settings.fit, "test_fraction": settings.test_fraction,
+            "class_weights": settings.class_weights, "seed": settings.seed, "on_bad_image": settings.on_bad_image,
+        },
+        "advice": advice.to_json(),
+        **grown.record,
+    }  # fmt: skip
+    limit = gathered.features.limit
+    with clock.step("report"):
+        html = page(
+            known, scores, unleaked, strategy=grown.words, probe=grown.probe, record=record, seconds=clock.seconds,
+            limit=limit, network=settings.network, preprocess=preprocess, title=out.name, history=grown.curves,
+            advice=advice,
+        )  # fmt: skip
+    with clock.step("writing"):
+        others = {"report.html": html.encode(), "samples.csv": samples_csv(known), HISTORY: grown.history}
+        files = save(
+            partial, tensors=grown.tensors, graph=grown.graph, golden=pictures, others={**others, **grown.others}
+        )
+    manifest = Manifest(
+        schema=SCHEMA, graft=version("graft"), network=ground.source.network, builder=trunk.builder,
+        architecture=trunk.architecture, arguments=grown.arguments, head=grown.head,
+        head_kind=cast(Any, grown.head_kind), classes=gathered.collection.classes,
+        preprocess=preprocess_fields(preprocess), calibration={"method": grown.calibration},
+        strategy=grown.strategy.kind, seed=settings.seed, data=data_record(gathered, folder), test=to_json(scores),
+        test_without_leaks=to_json(unleaked) if unleaked else None, looks=1,
+        seconds={**clock.seconds, "total": clock.total(), "limit": limit}, record=record, files=files,
+    )  # fmt: skip
+    seal(partial, manifest)
+    return manifest

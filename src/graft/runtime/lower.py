@@ -1,0 +1,175 @@
+"""The lower part of a network, which training leaves as it is: exported to ONNX once, then run from the cache.
+
+An export takes ten seconds. Where the graph of the whole network's ladder lies at hand, its lower part is cut out of
+that in a moment instead; PyTorch has the last word on either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from graft.errors import GraftError, UsageError, shown
+from graft.progress import Progress, silent
+from graft.runtime.export import PARITY, export_onnx, pixels_first
+from graft.runtime.onnx import OnnxRunner
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LOWER_VERSION: Final = 1  # raise it when the exported graph changes
+MAPS: Final = "maps"  # the graph's output
+_AVERAGES: Final = ("GlobalAveragePool", "ReduceMean")
+
+
+@dataclass(frozen=True)
+class Lower:
+    """The stages below a cut, ready to run.
+
+    key: 32 hex digits that stand for its layers, weights and input. size: side of the pictures, pixels. shape:
+    (C, h, w) of one picture's maps. run: pixels (N, size, size, 3) uint8 → maps (N, C, h, w) float32; one picture a
+    call, and a thread a core, is fastest.
+    """
+
+    key: str
+    size: int
+    shape: tuple[int, int, int]
+    run: OnnxRunner
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Where the graph of a ladder holds a network's stages. graph: the ONNX file. number: of the topmost stage wanted,
+    from 0."""
+
+    graph: Path
+    number: int
+
+
+def open_module(
+    module: nn.Module,
+    cache: Path,
+    *,
+    size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    rung: Rung | None = None,
+    progress: Progress = silent,
+) -> Lower:
+    """`module` behind its normalisation, from `cache` or exported into it; atomic, so that several runs may do it.
+
+    module: normalised pictures (N, C, H, W) → maps (N, C', h, w); left in evaluation mode. rung: where the same may be
+    found in a ladder's graph. Raises UsageError for a module that gives no maps, BadModel when PyTorch and ONNX Runtime
+    differ, and GraftError when the cache cannot be written.
+    """
+    key = module_key(module, size=size, mean=mean, std=std)
+    folder = cache / "lowers"
+    for path in folder.glob(f"{key}-*.onnx"):
+        graph = path.read_bytes()
+        if path.stem == _name(key, graph):
+            return _opened(key, size, graph)
+        path.unlink(missing_ok=True)  # damaged
+    progress("preparing the frozen layers (once)", 0, 1)
+    graph = _graph(pixels_first(module, mean, std), size, rung)
+    lower = _opened(key, size, graph)
+    _write(folder / f"{_name(key, graph)}.onnx", graph)
+    progress("preparing the frozen layers (once)", 1, 1)
+    return lower
+
+
+def module_key(module: nn.Module, *, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> str:
+    """32 hex digits that change with a module's layers, its weights and statistics, and what it takes."""
+    digest = hashlib.sha256(repr((LOWER_VERSION, size, mean, std, str(module))).encode())
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def in_ladder(rung: Rung, size: int) -> bytes | None:
+    """The graph of the stages up to a rung, pixels (N, size, size, 3) → maps, cut out of their ladder's.
+
+    None where the ladder takes pictures of another size, or does not average this stage's maps.
+    """
+    import onnx
+    from onnx.utils import Extractor
+
+    model = onnx.load(rung.graph)
+    (pixels,) = model.graph.input
+    if pixels.type.tensor_type.shape.dim[1].dim_value != size:
+        return None
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    ladder = made_by[model.graph.output[0].name]  # joins the rungs
+    node = made_by.get(ladder.input[rung.number])
+    while node is not None and node.op_type not in _AVERAGES:
+        node = made_by.get(node.input[0]) if node.input else None
+    if node is None:
+        return None
+    part = Extractor(model).extract_model([pixels.name], [node.input[0]])
+    return bytes(part.SerializeToString())
+
+
+def _graph(pixels_to_maps: nn.Module, size: int, rung: Rung | None) -> bytes:
+    """A module that takes pixels as an ONNX graph: cut out of the ladder's where that has the same, else exported."""
+    found = in_ladder(rung, size) if rung is not None else None
+    if found is not None and _difference(pixels_to_maps, found, size) <= PARITY:
+        return found
+    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
+        path = Path(folder) / "lower.onnx"
+        export_onnx(pixels_to_maps, path, size=size, output=MAPS)
+        return path.read_bytes()
+
+
+def _difference(pixels_to_maps: nn.Module, graph: bytes, size: int) -> float:
+    """The largest between PyTorch and ONNX Runtime on two pictures of noise, relative to the largest value."""
+    import torch
+
+    pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    with torch.inference_mode():
+        expected = pixels_to_maps(torch.from_numpy(pixels)).numpy()  # (2, C, h, w)
+    found = OnnxRunner(graph)(pixels)
+    if found.shape != expected.shape:
+        return np.inf
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _opened(key: str, size: int, graph: bytes) -> Lower:
+    """A graph as something to run; UsageError where it gives no maps."""
+    run = OnnxRunner(graph)
+    _, *shape = run(np.zeros((1, size, size, 3), np.uint8)).shape
+    if len(shape) != 3:
+        given = ", ".join(map(str, ("N", *shape)))
+        raise UsageError(f"below the cut a network must give maps (N, C, h, w), got ({given}); cut it lower")
+    channels, height, width = shape
+    return Lower(key, size, (channels, height, width), run)
+
+
+def _name(key: str, graph: bytes) -> str:
+    return f"{key}-{hashlib.sha256(graph).hexdigest()[:32]}"
+
+
+def _write(path: Path, graph: bytes) -> None:
+    """Whole, or not at all."""
+    partial = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            stream.write(graph)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.rename(path)
+    except OSError as error:
+        raise GraftError(
+            f"the cache cannot be written: {shown(path.parent)}: {error.strerror}; free some space or give another "
+            "--cache"
+        ) from error
+    finally:
+        if partial.exists():
+            partial.unlink()

@@ -1,0 +1,253 @@
+"""Fine-tuning in two phases: the stages above a cut on kept maps of those below; then, where wanted, all on pictures.
+
+The new head begins with the weights of a probe, so that no gradient of an untrained one runs through the network. What
+is frozen runs once for every view of a picture. Both phases are the training loop's, and resume as it does.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from graft.data.augment import Augmentation, policy
+from graft.data.preprocess import Preprocess
+from graft.data.scan import Sample
+from graft.errors import GraftError
+from graft.models.network import Built, cut, head, stage_names
+from graft.progress import Progress, silent
+from graft.runtime.lower import Lower
+from graft.store.table import Store
+from graft.training.history import Event
+from graft.training.loop import Outcome, fit
+from graft.training.normalize import Normalization
+from graft.training.pictures import Pictures
+from graft.training.settings import TrainingSettings
+from graft.training.source import Source
+from graft.transfer.features import decode_once
+from graft.transfer.map_source import MapSource
+from graft.transfer.maps import Maps, budgeted_views, keep_maps, maps_bytes
+from graft.transfer.probe import softmax
+
+Watch = Callable[[Event], None]
+
+VIEWS: Final = 4  # of each picture at most, the plain one among them
+BATCH: Final = 32  # pictures, where the settings leave it open
+WHOLE_SHARE: Final = 1 / 3  # of the epochs or the time, in which the whole network is tuned
+_LEAST_SECONDS: Final = 1.0  # for a phase, however little of a budget is left: at least one step is taken
+_AT_ONCE: Final = 32  # pictures in a pass that scores them
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """The pictures that a network is tuned on.
+
+    samples, labels (N,): of the whole collection, labels 0 … K − 1. train, val: places in it of the pictures that are
+    learnt from, and of those that choose among the epochs.
+    """
+
+    samples: Sequence[Sample]
+    labels: NDArray[np.int64]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    preprocess: Preprocess
+    store: Store
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the clock decides before the first step; a run that is resumed takes it over.
+
+    views: of each picture whose maps are kept. on_maps, on_pictures: seconds for either phase, None without a budget.
+    """
+
+    views: int
+    on_maps: float | None = None
+    on_pictures: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OnMaps:
+    """What the phase on kept maps gave. said: (n, K) probabilities of the validation pictures, by the upper part on
+    their maps. bytes: of the maps. seconds: that it took to make them."""
+
+    outcome: Outcome
+    said: NDArray[np.float32]
+    bytes: int
+    seconds: float
+
+
+def give_head(network: nn.Module, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
+    """Put a linear layer, weight (K, D) and bias (K,) on the features, in place of the network's last one."""
+    linear = nn.Linear(head(network).in_features, len(bias))
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(weight))
+        linear.bias.copy_(torch.from_numpy(bias))
+    classifier = network.classifier
+    assert isinstance(classifier, nn.Sequential)
+    classifier[-1] = linear
+
+
+def with_batch(training: TrainingSettings, pictures: int) -> TrainingSettings:
+    """The settings with a batch: theirs, else BATCH, or fewer where there are not so many pictures to learn from."""
+    if training.batch is not None:
+        return training
+    return replace(training, batch=max(1, min(BATCH, pictures // training.accumulate)))
+
+
+def varied(training: TrainingSettings) -> tuple[Augmentation, ...]:
+    """The augmentations that tell the views of a picture apart; maps are flipped as they are, so flips do not."""
+    return tuple(each for each in policy(training.augment) if each.name != "flip")
+
+
+def make_plan(training: TrainingSettings, *, left: float | None, per_view: float, whole: bool) -> Plan:
+    """How many views are kept, and how long the phases may take.
+
+    left: seconds, all in all, None without a budget; where next to none are left, each phase still takes a step.
+    per_view: seconds that a view of all pictures takes, 0 where no maps are kept. whole: whether all stages are tuned
+    in the end.
+    """
+    if left is None:
+        return Plan(min(VIEWS, training.epochs) if varied(training) else 1)
+    if not per_view:
+        return Plan(1, on_pictures=max(left, _LEAST_SECONDS))
+    views = budgeted_views(max(left, _LEAST_SECONDS), per_view, VIEWS) if varied(training) else 1
+    rest = max(left - views * per_view, _LEAST_SECONDS)
+    return Plan(views, rest * (1 - WHOLE_SHARE), rest * WHOLE_SHARE) if whole else Plan(views, rest)
+
+
+def tune_on_maps(
+    built: Built,
+    stage: str,
+    lower: Lower,
+    material: Material,
+    training: TrainingSettings,
+    plan: Plan,
+    *,
+    folder: Path,
+    resume: bool = False,
+    progress: Progress = silent,
+    watch: Watch,
+) -> OnMaps:
+    """Tune the part of a network from `stage` up on kept maps of what is below; the network ends with the kept weights.
+
+    lower: the part below. folder: keeps the state. Raises GraftError where the maps do not fit the disk, or the loss
+    stops being finite.
+    """
+    train, val = ([material.samples[i] for i in which] for which in (material.train, material.val))
+    size = maps_bytes(len(train), lower.shape, plan.views) + maps_bytes(len(val), lower.shape, 1)
+    progress(f"keeping {size / 1e6:,.0f} MB of maps below {stage} ({plan.views} views)", 1, 1)
+    kept = keep_maps(
+        train, lower, material.preprocess, material.store, views=plan.views, policy=varied(training),
+        seed=training.seed, progress=progress,
+    )  # fmt: skip
+    plain = keep_maps(val, lower, material.preprocess, material.store, progress=progress)
+    sources = [
+        MapSource(material.labels[which], which, maps, np.arange(len(which)))
+        for which, maps in ((material.train, kept), (material.val, plain))
+    ]
+    _, upper = cut(built.network, stage)
+    outcome = _fitted(
+        upper, sources[0], sources[1], replace(training, budget=plan.on_maps), None, _depths(built.network, upper),
+        folder, resume=resume, watch=watch,
+    )  # fmt: skip
+    return OnMaps(outcome, softmax(_logits(upper, plain, len(val))), size, kept.seconds + plain.seconds)
+
+
+def tune_on_pictures(
+    built: Built,
+    stage: str,
+    material: Material,
+    training: TrainingSettings,
+    plan: Plan,
+    *,
+    after: bool,
+    folder: Path,
+    device: str = "cpu",
+    resume: bool = False,
+    progress: Progress = silent,
+    watch: Watch,
+) -> Outcome:
+    """Tune the part of a network from `stage` up on the pictures themselves; else as `tune_on_maps`.
+
+    after: its upper stages have learnt before, so that a share of the epochs is enough.
+    """
+    decoded = decode_once(material.samples, material.preprocess, material.store, progress=progress)
+    side = material.preprocess.size
+    train, val = (
+        Pictures(material.labels[which], which, (side, side, 3), decoded.pixels(which))
+        for which in (material.train, material.val)
+    )
+    lower, _ = cut(built.network, stage)
+    lower.requires_grad_(False)
+    epochs = max(1, math.ceil(training.epochs * WHOLE_SHARE)) if after else training.epochs
+    chosen = replace(training, epochs=epochs, budget=plan.on_pictures)
+    return _fitted(
+        built.network, train, val, chosen, normalization_of(built), _depths(built.network, built.network), folder,
+        resume=resume, watch=watch, device=device,
+    )  # fmt: skip
+
+
+def normalization_of(built: Built) -> Normalization:
+    """What the network's pictures are normalised by, 0–1."""
+    return Normalization(np.array(built.mean, np.float32), np.array(built.std, np.float32))
+
+
+def _fitted(
+    network: nn.Module,
+    train: Source,
+    val: Source,
+    training: TrainingSettings,
+    normalization: Normalization | None,
+    depths: Mapping[str, int],
+    folder: Path,
+    *,
+    resume: bool,
+    watch: Watch,
+    device: str = "cpu",
+) -> Outcome:
+    """The loop, from where it was stopped if that left a checkpoint; the network ends on the CPU."""
+    begun = resume and any(folder.glob("checkpoint-*"))
+    if not begun:
+        shutil.rmtree(folder, ignore_errors=True)
+    outcome = fit(
+        network, train, val if len(val) else None, training, normalization=normalization, folder=folder, depths=depths,
+        resume=begun, watch=watch, device=device,
+    )  # fmt: skip
+    if outcome.why == "not finite":
+        raise GraftError(
+            f"fine-tuning stopped at a loss that is not finite: {outcome.reason}; begin anew with --force and a lower "
+            "--rate"
+        )
+    network.to(device="cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return outcome
+
+
+def _depths(network: nn.Module, part: nn.Module) -> dict[str, int]:
+    """How many stages each parameter of `part`, a part of `network`, is away from the head."""
+    names = stage_names(network)
+    assert isinstance(network.stages, nn.Module)
+    at = {
+        id(parameter): len(names) - place
+        for place, name in enumerate(names)
+        for parameter in network.stages.get_submodule(name).parameters()
+    }
+    return {name: at.get(id(parameter), 0) for name, parameter in part.named_parameters()}
+
+
+def _logits(upper: nn.Module, maps: Maps, count: int) -> NDArray[np.float32]:
+    """(count, K) of the plain views, by the upper part on their maps."""
+    rows = []
+    with torch.inference_mode():
+        for part in np.array_split(np.arange(count), max(1, -(-count // _AT_ONCE))):
+            stored = torch.from_numpy(maps.read(part, np.zeros(len(part), np.int64)))  # (n, h, w, C)
+            rows.append(upper(stored.permute(0, 3, 1, 2).float()).numpy())
+    return np.concatenate(rows)

@@ -1,0 +1,129 @@
+"""What a probe ends with: one linear layer, on the features themselves or on their likeness to a set of landmarks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graft.classifier import GAMMA, LANDMARKS
+from graft.transfer.logistic import Floats, Rows
+from graft.transfer.probe import softmax
+
+Kind = Literal["logistic", "lda", "rbf"]
+Labels = NDArray[np.int64]
+
+_STEPS: Final = 50  # of Newton's method; about six are needed
+_RANGE: Final = 1e4  # how far the temperature may be from the scores' own spread, either way
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Likeness to landmarks, the features of a kernel machine: exp(−γ‖x/‖x‖ − landmark‖²), above 0 and at most 1.
+
+    landmarks: (M, D), each of length 1. gamma: above 0, exact in float32. Source: Williams and Seeger, Using the
+    Nyström method to speed up kernel machines, NIPS 2000.
+    """
+
+    landmarks: Floats
+    gamma: float
+
+    def features(self, x: Floats) -> Floats:
+        """(N, D) features → (N, M) likenesses. A row of zeros stays one: it is equally like every landmark."""
+        return likeness(unit(x) @ self.landmarks.T, self.gamma)
+
+
+@dataclass(frozen=True)
+class Head:
+    """From features to scores: logits = z @ weight.T + bias, z the features or what `kernel` makes of them.
+
+    kind: how it was fitted. weight: (K, D), or (K, M) behind a kernel of M landmarks. bias: (K,). The temperature at
+    which the logits' softmax is calibrated is already in both.
+    """
+
+    kind: Kind
+    weight: Floats
+    bias: Floats
+    kernel: Kernel | None = None
+
+    def logits(self, x: Floats) -> Floats:
+        """(N, D) features → (N, K) logits."""
+        z = x if self.kernel is None else self.kernel.features(x)
+        return np.asarray(z @ self.weight.T + self.bias)
+
+    def tensors(self, layer: str) -> dict[str, NDArray[np.float32]]:
+        """Its arrays by their names in a file of weights; layer: the published name of the network's last layer."""
+        tensors = {f"{layer}.weight": self.weight, f"{layer}.bias": self.bias}
+        if self.kernel is not None:
+            tensors |= {LANDMARKS: self.kernel.landmarks, GAMMA: np.array(self.kernel.gamma, np.float32)}
+        return tensors
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head with what it was chosen by. held_out: (N, K) calibrated logits from fits that never saw the row, NaN for
+    rows of no fold. settings: what cross-validation chose, in words."""
+
+    head: Head
+    held_out: Floats
+    settings: str
+
+
+def probabilities(rows: Rows, head: Head) -> Floats:
+    """The head's probabilities (N, K) of every row (N, D)."""
+    return np.concatenate(list(rows.each(lambda _, x: softmax(head.logits(x)), head.weight.shape[1])))
+
+
+def unit(x: Floats) -> Floats:
+    """Rows (N, D) scaled to length 1; a row of zeros stays as it is."""
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)
+
+
+def likeness(cosines: Floats, gamma: float) -> Floats:
+    """exp(−γ‖a − b‖²) of vectors of length 1, whose ‖a − b‖² is 2 − 2·cosine."""
+    return np.asarray(np.exp(np.float32(2 * gamma) * (cosines - np.float32(1))))
+
+
+def log_loss(logits: Floats, labels: Labels) -> float:
+    """Mean cross-entropy in nats of logits (N, K) for labels (N,)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    own = shifted[np.arange(len(labels)), labels]
+    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - own, dtype=np.float64))
+
+
+def inverse_temperature(scores: Floats, labels: Labels) -> float:
+    """The factor for scores (N, K) that makes their softmax calibrated: where held-out log loss is least.
+
+    One more row, which is of every class equally, is added to the loss: where all N are right, no more certainty is
+    claimed than N right answers support. Newton's method between bounds that close; the loss is convex.
+    Source: Guo et al., On calibration of modern neural networks, ICML 2017, §4.2; the added row is ours.
+    """
+    z = scores.astype(np.float64)
+    z -= z.mean(axis=1, keepdims=True)
+    spread = float(z.std())
+    if not spread > 0:
+        return 1.0
+    count = len(z)
+    target = float(z[np.arange(count), labels].mean()) * count / (count + 1)  # the added row's mean score is 0
+    low, high, factor = 1 / (_RANGE * spread), _RANGE / spread, 1 / spread
+    for _ in range(_STEPS):
+        share = softmax(factor * z)  # type: ignore[arg-type]
+        mean = (share * z).sum(axis=1)
+        slope = float(mean.mean()) - target
+        curvature = float(((share * z * z).sum(axis=1) - mean**2).mean())
+        low, high = (low, factor) if slope > 0 else (factor, high)
+        step = factor - slope / curvature if curvature > 0 else 0.0
+        following = step if low < step < high else float(np.sqrt(low * high))
+        if abs(following - factor) <= 1e-7 * factor:
+            break
+        factor = following
+    return factor
+
+
+def calibrated(scores: Floats, labels: Labels, fold: Labels) -> tuple[Floats, float]:
+    """Held-out scores (N, K) times the factor that is best for rows with a fold, and that factor."""
+    judged = fold >= 0
+    factor = inverse_temperature(scores[judged], labels[judged])
+    return np.asarray(scores * np.float32(factor)), factor
