@@ -56,7 +56,7 @@ def speed(cache: Path, work: Path) -> dict[str, Any]:
             pass
 
     def fit() -> None:
-        train.run(TRASHNET, work / "run", train.TrainSettings(cache=cache), force=True)
+        train.run(TRASHNET, work / "run", train.TrainSettings(strategy="probe", cache=cache), force=True)
 
     limits, colds, warms, steps = [], [], [], []
     for _ in range(ROUNDS):
@@ -80,7 +80,9 @@ def accuracy(cache: Path, work: Path) -> dict[str, Any]:
     """Top-1 on the held-out fifth, for each seed."""
     found = []
     for seed in SEEDS:
-        manifest = train.run(TRASHNET, work / "run", train.TrainSettings(cache=cache, seed=seed), force=True)
+        manifest = train.run(
+            TRASHNET, work / "run", train.TrainSettings(strategy="probe", cache=cache, seed=seed), force=True
+        )
         assert manifest.test is not None
         found.append(100 * manifest.test["top1"]["value"])
     return {
@@ -97,7 +99,7 @@ def fits(cache: Path, work: Path) -> dict[str, Any]:
     for fit in FITS:
         values = []
         for seed in SEEDS:
-            settings = train.TrainSettings(cache=cache, seed=seed, fit=fit)
+            settings = train.TrainSettings(strategy="probe", cache=cache, seed=seed, fit=fit)
             manifest = train.run(TRASHNET, work / "run", settings, force=True)
             assert manifest.test is not None
             values.append(100 * manifest.test["top1"]["value"])
@@ -107,7 +109,7 @@ def fits(cache: Path, work: Path) -> dict[str, Any]:
 
 def start(cache: Path, work: Path) -> dict[str, Any]:
     """Seconds of whole processes."""
-    train.run(TRASHNET, work / "run", train.TrainSettings(cache=cache), force=True)
+    train.run(TRASHNET, work / "run", train.TrainSettings(strategy="probe", cache=cache), force=True)
     picture = scan(TRASHNET).samples[0].path
     graft = str(Path(sys.executable).parent / "graft")
     commands = {"help_s": [graft, "--help"], "predict_one_s": [graft, "predict", str(work / "run"), picture]}
@@ -133,7 +135,8 @@ def _peak(pictures: Path, cache: Path, work: Path) -> float:
     shutil.rmtree(cache / "features", ignore_errors=True)
     script = (
         "import sys, pathlib; from graft.jobs import train; p = pathlib.Path;"
-        "train.run(p(sys.argv[1]), p(sys.argv[2]), train.TrainSettings(cache=p(sys.argv[3])), force=True);"
+        "settings = train.TrainSettings(strategy='probe', cache=p(sys.argv[3]));"
+        "train.run(p(sys.argv[1]), p(sys.argv[2]), settings, force=True);"
         "print(next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) / 1024)"
     )
     command = [sys.executable, "-c", script, str(pictures), str(work / "run"), str(cache)]

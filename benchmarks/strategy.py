@@ -33,7 +33,7 @@ PICKED: Final = "picked"
 STRATEGIES: Final[dict[str, tuple[str, ...]]] = {
     "probe": ("--strategy", "probe"),
     "finetune": ("--strategy", "finetune"),
-    "finetune all": ("--strategy", "finetune", "--cut", "all"),
+    "finetune all": ("--strategy", "finetune", "--freeze", "none"),
     "scratch": ("--strategy", "scratch", "--size", "96", "--budget", "3m", "--no-gate"),
     PICKED: (),
 }
