@@ -55,8 +55,8 @@ LENET: Final = TrainingSettings(
     activation="maxout",
     initialization="glorot",
 )
-"""The best of thirteen runs of three epochs by validation accuracy: six with the paper's tanh (90.6 % at best), six with
-ReLU (91.5 %), one with maxout (91.9 %). Earlier ones, in search of a form, had been looked at on the test as well."""
+"""The best of thirteen runs of three epochs by validation accuracy: six with the paper's tanh (90.6 % at best), six
+with ReLU (91.5 %), one with maxout (91.9 %). Earlier ones, in search of a form, had seen the test as well."""
 
 RESNET: Final = TrainingSettings(
     epochs=10, batch=128, optimizer="nesterov", rate=0.1, schedule="one-cycle", augment="light"

@@ -72,7 +72,6 @@ def home(tmp_path: Path, digits: Path, model: Path) -> Path:
         ("train photos --out new --strategy finetune --resume", 2, "no stopped run to resume"),
         ("train photos --out new --strategy finetune --activation tanh", 2, "activation: a pretrained network keeps"),
         ("train photos --out new --normalization none", 2, "normalization: a pretrained network keeps its own"),
-        ("train photos --out new --strategy finetune --batch 500", 2, "batch must be at most the"),
         ("train photos --out new --strategy finetune --size 96", 2, "add --strategy scratch"),
         ("train photos --out new --strategy finetune --settings no.toml", 2, "--settings needs a TOML file"),
         (f"{SCRATCH} --rate=-1", 2, "rate must be above 0 and finite, got -1.0"),

@@ -87,6 +87,17 @@ def test_a_run_that_stopped_before_the_first_record() -> None:
     assert names(dataclasses.replace(empty, end=None)) == "too early to tell"
 
 
+def test_a_held_out_loss_of_exactly_zero_gets_a_verdict_too() -> None:
+    history = KINDS["healthy"](0)
+    epochs = tuple(
+        dataclasses.replace(epoch, val=dataclasses.replace(epoch.val, loss=0.0, accuracy=1.0))
+        for epoch in history.epochs
+        if epoch.val is not None
+    )
+    assert len(epochs) == len(history.epochs) >= 3
+    assert "rate too high" not in names(dataclasses.replace(history, epochs=epochs))
+
+
 def test_few_records_are_too_early_to_tell() -> None:
     history = KINDS["underfitting"](0)
     short = dataclasses.replace(history, steps=history.steps[:7], epochs=(), end=None)

@@ -61,8 +61,11 @@ def test_a_batch_is_chosen_where_the_settings_leave_it_open() -> None:
     assert with_batch(TrainingSettings(), 1000).batch == 32
     assert with_batch(TrainingSettings(), 21).batch == 21
     assert with_batch(TrainingSettings(accumulate=4), 40).batch == 10
-    assert with_batch(TrainingSettings(accumulate=40), 3).batch == 1
-    assert with_batch(TrainingSettings(batch=64), 21).batch == 64  # as asked for; the loop refuses it
+    assert with_batch(TrainingSettings(batch=16), 21).batch == 16
+    with pytest.raises(UsageError, match="batch must be at most the 21 pictures of the training split, got 64"):
+        with_batch(TrainingSettings(batch=64), 21)
+    with pytest.raises(UsageError, match="batch times accumulate must be at most the 3 pictures"):
+        with_batch(TrainingSettings(accumulate=40), 3)
 
 
 def test_the_head_that_is_given_gives_the_logits() -> None:

@@ -51,6 +51,7 @@ from graft.transfer.probe import fit_probe
 from graft.transfer.trunk import FEATURES
 
 _AGREEMENT: Final = 0.02  # of a probability: maps went through float16
+_WEAKEST: Final = 100.0  # strength of the first head's penalty: long weights make large gradients below
 _PLAN: Final = "plan.json"
 _UPPER, _WHOLE = "upper", "whole"  # folders of the phases' states
 
@@ -167,7 +168,8 @@ def _probe(
         fold = np.where(fold > 0, fold - 1, fold)[fold != 0]
     probe = fit_probe(
         gathered.features.rows(chosen, ground.trunk.columns(FEATURES)), labels, fold, num_classes=classes,
-        class_weights=class_weights(labels, classes, settings.class_weights), progress=progress,
+        class_weights=class_weights(labels, classes, settings.class_weights),
+        weakest=_WEAKEST, progress=progress,
     )  # fmt: skip
     return probe.weight, probe.bias
 

@@ -30,6 +30,7 @@ from graft.training.history import Event
 from graft.training.loop import Outcome, fit
 from graft.training.normalize import Normalization
 from graft.training.pictures import Pictures
+from graft.training.plan import pictures_per_step
 from graft.training.settings import TrainingSettings
 from graft.training.source import Source
 from graft.transfer.features import decode_once
@@ -97,10 +98,14 @@ def give_head(network: nn.Module, weight: NDArray[np.float32], bias: NDArray[np.
 
 
 def with_batch(training: TrainingSettings, pictures: int) -> TrainingSettings:
-    """The settings with a batch: theirs, else BATCH, or fewer where there are not so many pictures to learn from."""
-    if training.batch is not None:
-        return training
-    return replace(training, batch=max(1, min(BATCH, pictures // training.accumulate)))
+    """The settings with a batch: theirs, else BATCH, or fewer where there are not so many pictures to learn from.
+
+    Raises UsageError, before any map is made, for a batch that is larger than that.
+    """
+    if training.batch is None:
+        training = replace(training, batch=max(1, min(BATCH, pictures // training.accumulate)))
+    pictures_per_step(training, pictures)
+    return training
 
 
 def varied(training: TrainingSettings) -> tuple[Augmentation, ...]:

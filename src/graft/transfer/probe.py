@@ -54,17 +54,19 @@ def fit_probe(
     *,
     num_classes: int,
     class_weights: Floats | None = None,
+    weakest: float = STRENGTHS[-1],
     progress: Progress = silent,
 ) -> Probe:
     """Fit the head on every row, with the strength that does best on held-out rows.
 
     rows: (N, D) features. labels: (N,), 0 … K − 1. fold: (N,), which part of the cross-validation holds a row out, −1
     for rows that none does; two parts at least.
-    class_weights: (K,), or None for 1 each. Deterministic: no random number is drawn. Where rows × features × classes
-    is very large, the search looks at an even sample of the rows; the last fit always sees all of them.
+    class_weights: (K,), or None for 1 each. weakest: of the strengths that are tried. Deterministic: no random number
+    is drawn. Where rows × features × classes is very large, the search looks at an even sample of the rows; the last
+    fit always sees all of them.
     """
     with threadpool_limits(limits=1, user_api="blas"):  # our threads share the work; BLAS's own would spin beside them
-        return _fit_probe(rows, labels, fold, num_classes, class_weights, progress)
+        return _fit_probe(rows, labels, fold, num_classes, class_weights, weakest, progress)
 
 
 def _fit_probe(
@@ -73,6 +75,7 @@ def _fit_probe(
     fold: NDArray[np.int64],
     num_classes: int,
     class_weights: Floats | None,
+    weakest: float,
     progress: Progress,
 ) -> Probe:
     shape = moments(rows)
@@ -81,7 +84,9 @@ def _fit_probe(
     sample, tried = _search_rows(rows, num_classes, folds)
     whole = len(sample) == rows.count
     searched = rows if whole else Rows(len(sample), rows.width, lambda part: rows.read(sample[part]))
-    trials, fits = _search(searched, labels[sample], weight[sample], fold[sample], tried, shape, num_classes, progress)
+    trials, fits = _search(
+        searched, labels[sample], weight[sample], fold[sample], tried, shape, num_classes, weakest, progress
+    )
     strength = min(trials, key=lambda trial: trial.log_loss).strength
     start = Fits(fits.weights.mean(axis=0, keepdims=True), fits.bias.mean(axis=0, keepdims=True))
     progress("fitting the head", 0, 1)
@@ -114,6 +119,7 @@ def _search(
     folds: int,
     shape: Moments,
     num_classes: int,
+    weakest: float,
     progress: Progress,
 ) -> tuple[list[Trial], Fits]:
     """Trials, strongest first, and the folds' fits at the best: from the usual strength down, then up from there."""
@@ -122,7 +128,8 @@ def _search(
     usual = STRENGTHS.index(_USUAL)
     trials: dict[float, Trial] = {}
     best: Fits | None = None
-    for direction in (STRENGTHS[usual:], STRENGTHS[:usual][::-1]):
+    weaker = tuple(strength for strength in STRENGTHS[usual:] if strength >= min(weakest, _USUAL))
+    for direction in (weaker, STRENGTHS[:usual][::-1]):
         fits = best
         for strength in direction:
             progress("choosing the strength of the head", len(trials), len(STRENGTHS))
