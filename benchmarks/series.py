@@ -2,9 +2,9 @@
 
 python -m benchmarks.series          (3 minutes on two cores)
 
-TrashNet numbers its photos in the order they were taken. A fifth of each class is held out twice: drawn at random, and as
-the last numbers, which cuts one series of a class at most. On both, logistic regression is compared with the head that
-cross-validation chooses, on the top features and on all stages below them.
+TrashNet numbers its photos in the order they were taken. A fifth of each class is held out twice: drawn at random, and
+as the last numbers, which cuts one series of a class at most. On both, logistic regression is compared with the head
+that cross-validation chooses, on the top features and on all stages below them.
 """
 
 from __future__ import annotations
