@@ -19,8 +19,8 @@ from graft.jobs.train import TrainSettings
 
 @pytest.fixture
 def settings(session_cache: Path) -> TrainSettings:
-    """The defaults, with the shared cache."""
-    return TrainSettings(cache=session_cache)
+    """Logistic regression or what beats it, on the top features, with the shared cache."""
+    return TrainSettings(strategy="probe", probe_on="top", cache=session_cache)
 
 
 def rows(model: Path) -> dict[str, dict[str, str]]:
@@ -84,7 +84,7 @@ def test_a_csv_of_paths_labels_and_splits(
         for picture in digits.glob("*/*.png"):
             part = ["test" if int(picture.stem) < 5 else "train"] if with_split else []
             writer.writerow([picture.relative_to(digits), picture.parent.name, *part])
-    train.run(digits, tmp_path / "new", TrainSettings(csv=table, cache=session_cache))
+    train.run(digits, tmp_path / "new", TrainSettings(strategy="probe", probe_on="top", csv=table, cache=session_cache))
     if with_split:
         tested = {path for path, row in rows(tmp_path / "new").items() if row["part"] == "test"}
         assert tested == {f"{name}/{n:02d}.png" for name in "0147" for n in range(5)}
@@ -137,7 +137,11 @@ def test_balanced_weights_raise_what_a_rare_class_is_given(digits: Path, session
     given = []
     for weights in ("none", "balanced"):
         out = tmp_path / weights
-        train.run(tmp_path / "photos", out, TrainSettings(class_weights=weights, cache=session_cache))
+        train.run(
+            tmp_path / "photos",
+            out,
+            TrainSettings(strategy="probe", probe_on="top", class_weights=weights, cache=session_cache),
+        )
         rare = [float(r["probability_of_label"]) for r in rows(out).values() if r["label"] == "7"]
         given.append(np.mean(rare))
         assert fields(out)["record"]["settings"]["class_weights"] == weights
@@ -162,7 +166,7 @@ def test_fit_decides_what_the_network_sees_of_a_wide_picture(
             pixels[:, :, 1] = np.kron(rng.integers(0, 60, (7, 21)), np.ones((32, 32)))  # so that no two are alike
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
     out = tmp_path / "new"
-    train.run(tmp_path / "photos", out, TrainSettings(fit=fit, cache=session_cache))
+    train.run(tmp_path / "photos", out, TrainSettings(strategy="probe", probe_on="top", fit=fit, cache=session_cache))
     with Image.open(out / "golden" / "0.png") as picture:
         left, top = picture.getpixel((8, 112)), picture.getpixel((8, 8))
 
@@ -179,12 +183,18 @@ def test_a_bad_picture_is_set_aside_and_counted_or_stops_the_run(
 ) -> None:
     shutil.copytree(digits, tmp_path / "photos")
     (tmp_path / "photos" / "0" / "torn.png").write_bytes((digits / "0" / "00.png").read_bytes()[:100])
-    train.run(tmp_path / "photos", tmp_path / "new", TrainSettings(cache=session_cache))
+    train.run(
+        tmp_path / "photos", tmp_path / "new", TrainSettings(strategy="probe", probe_on="top", cache=session_cache)
+    )
     assert fields(tmp_path / "new")["data"]["set_aside"] == 1
     assert fields(tmp_path / "new")["data"]["pictures"] == 80
     html = (tmp_path / "new" / "report.html").read_text()
     assert "1 file set aside" in html
     assert "torn.png" in html
     with pytest.raises(BadPicture, match=r"torn\.png"):
-        train.run(tmp_path / "photos", tmp_path / "strict", TrainSettings(cache=session_cache, on_bad_image="strict"))
+        train.run(
+            tmp_path / "photos",
+            tmp_path / "strict",
+            TrainSettings(strategy="probe", probe_on="top", cache=session_cache, on_bad_image="strict"),
+        )
     assert not list(tmp_path.glob("*strict*"))
