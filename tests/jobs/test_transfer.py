@@ -107,8 +107,10 @@ def test_a_model_on_earlier_stages_predicts_evaluates_and_searches(home: Path, t
     assert fields(tmp_path / "model")["test"]["top1"]["value"] > 0.8
     found = graft.search(tmp_path / "model", picture, home / "photos", k=5, cache=home / "cache")
     (features, _) = found.rankings
-    widths = {score["stage"]: score["width"] for score in fields(tmp_path / "model")["record"]["advice"]["stages"]}
-    assert features.space.columns == slice(0, widths["stem"] + widths["layer2"])
+    tensors = load(tmp_path / "model").tensors()
+    stood_on = tensors["head.landmarks"] if "head.landmarks" in tensors else tensors["fc.weight"]
+    assert features.space.columns == slice(0, stood_on.shape[1])
+    assert "advice" not in fields(tmp_path / "model")["record"]  # there was nothing to advise
     assert [match.label for match in features.matches].count("down") >= 3
 
 

@@ -81,12 +81,19 @@ def run(
         else run_state(state, out, resume=settings.resume, force=force),
     ):  # fmt: skip
         ground = _ground(collection, folder, settings, clock, progress)
-        with clock.step("advice"):
-            rungs = _asked(settings.probe_on, ground.trunk)
-            advice = advise_on(ground.gathered, ground.trunk, ground.fold, settings, progress=progress)
-            if rungs is not None:
-                advice = replace(advice, probe=Strategy("probe", rungs))
-        grown, advice = _grow(ground, advice, settings, clock, state=state, progress=progress, watch=watch)
+        rungs = _asked(settings.probe_on, ground.trunk)
+        advice: Advice | None = None
+        if settings.strategy == "probe" and rungs is not None:  # there is nothing to advise
+            with clock.step("head"):
+                asked = Strategy("probe", rungs)
+                choice = _head(ground, asked, settings, progress)
+            with clock.step("model"):
+                grown = _probe(ground, asked, choice)
+        else:
+            with clock.step("advice"):
+                advice = advise_on(ground.gathered, ground.trunk, ground.fold, settings, progress=progress)
+                advice = advice if rungs is None else replace(advice, probe=Strategy("probe", rungs))
+            grown, advice = _grow(ground, advice, settings, clock, state=state, progress=progress, watch=watch)
         manifest = _finish(grown, advice, ground, folder, partial, out, settings, clock)
     shutil.rmtree(state, ignore_errors=True)
     ground.store.trim()
@@ -138,7 +145,7 @@ def _grow(
     if settings.strategy == "finetune":
         return _tuned(ground, advice, settings, clock, state=state, progress=progress, watch=watch).grown, advice
     with clock.step("head"):
-        choice = _head(ground, advice, settings, progress)
+        choice = _head(ground, advice.probe, settings, progress)
     if settings.strategy == "probe":
         advice = replace(advice, decision=advice.probe)
     elif (why := _why_untried(ground, choice, _seconds_left(settings, clock))) is not None:
@@ -149,7 +156,7 @@ def _grow(
         if advice.decision == tuned.grown.strategy:
             return tuned.grown, advice
     with clock.step("model"):
-        return _probe(ground, advice, choice), advice
+        return _probe(ground, advice.probe, choice), advice
 
 
 def _tuned(
@@ -191,12 +198,12 @@ def _asked(probe_on: str, trunk: Trunk) -> tuple[str, ...] | None:
     return tuple(rung for rung in trunk.rungs if rung in names)
 
 
-def _head(ground: Ground, advice: Advice, settings: TrainSettings, progress: Progress) -> Choice:
-    """The head on the stages that the probes advise."""
+def _head(ground: Ground, strategy: Strategy, settings: TrainSettings, progress: Progress) -> Choice:
+    """The head on the stages that a strategy names."""
     gathered, chosen = ground.gathered, ground.gathered.indices("train")
     labels, classes = gathered.labels[chosen], len(gathered.collection.classes)
     return choose_head(
-        gathered.features.rows(chosen, _columns(ground.trunk, advice.probe)), labels, ground.fold, num_classes=classes,
+        gathered.features.rows(chosen, _columns(ground.trunk, strategy)), labels, ground.fold, num_classes=classes,
         class_weights=class_weights(labels, classes, settings.class_weights), groups=gathered.groups[chosen],
         progress=progress,
     )  # fmt: skip
@@ -243,11 +250,11 @@ def _weighed(advice: Advice, ground: Ground, choice: Choice, tuned: Tuned, *, pr
     return weigh(advice, trials, gathered.groups[where])
 
 
-def _probe(ground: Ground, advice: Advice, choice: Choice) -> Grown:
+def _probe(ground: Ground, strategy: Strategy, choice: Choice) -> Grown:
     """The head on the frozen network, as a model."""
     from safetensors.numpy import load_file
 
-    trunk, gathered, head, rungs = ground.trunk, ground.gathered, choice.head, advice.probe.rungs
+    trunk, gathered, head, rungs = ground.trunk, ground.gathered, choice.head, strategy.rungs
     at_top = rungs == (FEATURES,)
     graph = with_head(
         trunk.graph, head.weight, head.bias, gathered.collection.classes, kernel=head.kernel,
@@ -258,10 +265,10 @@ def _probe(ground: Ground, advice: Advice, choice: Choice) -> Grown:
     tensors |= head.tensors(trunk.head)
     if head.kernel is None and at_top:
         tensors[f"{trunk.head}.weight"] = head.weight.reshape(-1, *old.shape[1:])  # (K, D), or (K, D, 1, 1)
-    rows = gathered.features.rows(gathered.indices("test"), _columns(trunk, advice.probe))
+    rows = gathered.features.rows(gathered.indices("test"), _columns(trunk, strategy))
     return Grown(
-        strategy=advice.probe,
-        words=f"{advice.probe.words}; {choice.reason}",
+        strategy=strategy,
+        words=f"{strategy.words}; {choice.reason}",
         graph=graph,
         tensors=tensors,
         gathered=gathered,
@@ -294,7 +301,7 @@ def _search(choice: Choice) -> bytes:
 
 def _finish(
     grown: Grown,
-    advice: Advice,
+    advice: Advice | None,
     ground: Ground,
     folder: Path,
     partial: Path,
@@ -317,7 +324,7 @@ def _finish(
             "strategy": settings.strategy, "fit": settings.fit, "test_fraction": settings.test_fraction,
             "class_weights": settings.class_weights, "seed": settings.seed, "on_bad_image": settings.on_bad_image,
         },
-        "advice": advice.to_json(),
+        **({} if advice is None else {"advice": advice.to_json()}),
         **grown.record,
     }  # fmt: skip
     limit = gathered.features.limit
