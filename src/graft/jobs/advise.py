@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.data.preprocess import Fit
-from graft.data.split import assign_folds
-from graft.errors import GraftError, UsageError, shown
+from graft.errors import UsageError, shown
 from graft.jobs.cache import cache_folder
-from graft.jobs.learnt import Gathered, class_weights, gather, too_small
+from graft.jobs.clock import Clock
+from graft.jobs.files import write_whole
+from graft.jobs.ground import ground_of
+from graft.jobs.learnt import Gathered, class_weights
 from graft.jobs.settings import TrainSettings
 from graft.jobs.source import opened
-from graft.models.weights import find_source
 from graft.progress import Progress, silent
-from graft.runtime.device import choose_device
-from graft.store.table import Store
 from graft.transfer import advice
 from graft.transfer.advice import Advice
-from graft.transfer.features import extract
 from graft.transfer.likeness import Likeness, likeness, pretrained_head, sample
 from graft.transfer.stage_probes import probe_stages
-from graft.transfer.trunk import FEATURES, Trunk, open_trunk, runner
-
-FOLDS = 5
+from graft.transfer.trunk import FEATURES, Trunk
 
 
 def advise(
@@ -52,38 +46,22 @@ def advise(
     found, network = _advise(Path(folder), settings, progress)
     if json is not None:
         text = json_module.dumps({"network": network, **found.to_json()}, indent=1) + "\n"
-        _write(json, text.encode())
+        write_whole(json, text.encode())
     if out is not None:
         from graft.jobs.advise_page import advice_page
 
-        _write(out, advice_page(found, folder=Path(folder).name, network=network).encode())
+        write_whole(out, advice_page(found, folder=Path(folder).name, network=network).encode())
     return found
 
 
 def _advise(folder: Path, settings: TrainSettings, progress: Progress) -> tuple[Advice, str]:
     """The advice, and the network's name."""
-    device = choose_device(settings.device)
-    source = find_source(settings.network, settings.weights)
     cache = cache_folder(settings.cache)
     with opened(folder, cache, csv=settings.csv, follow_links=settings.follow_links, progress=progress) as collection:
-        trunk = open_trunk(source, cache, progress=progress)
-        store = Store(cache / "features")
-        features = extract(
-            collection.samples, runner(trunk, source, device), trunk.preprocess(cast(Fit, settings.fit)), store,
-            trunk_key=trunk.key, width=trunk.row_width, on_gpu=device != "cpu",
-            strict=settings.on_bad_image == "strict", progress=progress,
-        )  # fmt: skip
-        gathered = gather(collection, features, source=folder, test_fraction=settings.test_fraction, seed=settings.seed)
-        chosen = gathered.indices("train")
-        fold = assign_folds(
-            gathered.labels[chosen], gathered.groups[chosen], features.key_array()[chosen], folds=FOLDS,
-            seed=settings.seed,
-        )  # fmt: skip
-        if fold.max(initial=-1) < 1:
-            raise too_small(folder, gathered)
-        found = advise_on(gathered, trunk, fold, settings, progress=progress)
-    store.trim()
-    return found, source.network
+        ground = ground_of(collection, folder, settings, Clock(), progress)
+        found = advise_on(ground.gathered, ground.trunk, ground.fold, settings, progress=progress)
+    ground.store.trim()
+    return found, ground.source.network
 
 
 def advise_on(
@@ -126,17 +104,3 @@ def _new_file(option: str, given: str | Path | None, *, force: bool) -> Path | N
     if file.exists() and not force:
         raise UsageError(f"{shown(file)} exists already; choose another {option}, or --force to replace it")
     return file
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Write a file, whole or not at all."""
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise GraftError(f"cannot write {shown(file)}: {error.strerror or error}; choose another file") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from PIL import Image, ImageOps
 
 from graft.data import policies
 from graft.data.decode import decode, read_picture
-from graft.errors import GraftError, UsageError, shown
+from graft.errors import UsageError, shown
+from graft.jobs.files import write_whole
 
 if TYPE_CHECKING:
     from graft.data.mixing import Kind
@@ -76,7 +76,9 @@ def run_augment(
     names = _names(policy, only, alone=not others)
     rows = examples(image, names, others=others, draws=draws, side=side, seed=seed)
     title = f"Augmentation of {shown(image.name)}, seed {seed}"
-    _write(out, as_html(rows, title) if out.suffix.lower() == ".html" else as_image(rows, title, out.suffix.lower()))
+    write_whole(
+        out, as_html(rows, title) if out.suffix.lower() == ".html" else as_image(rows, title, out.suffix.lower())
+    )
     left_out = [name for name in _NEED_ANOTHER if not others and policy is None and only is None]
     more = f"\nleft out {', '.join(left_out)}, which need another picture; add --with PICTURE" if left_out else ""
     shows = "1 example" if draws == 1 else f"{draws} examples"
@@ -167,16 +169,3 @@ def _changed(name: str, pictures: Sequence[Pixels], draw: int, seed: int) -> Pix
 def _is_grey(pixels: Pixels) -> bool:
     """Whether all three channels are alike; pixels: (..., 3)."""
     return bool((pixels == pixels[..., :1]).all())
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise GraftError(f"cannot write {shown(path)}: {error.strerror or error}; choose another file") from error

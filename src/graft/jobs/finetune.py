@@ -21,7 +21,7 @@ from graft.data.decode import decode, read_picture
 from graft.data.preprocess import Preprocess, fit_picture
 from graft.errors import BadModel, UsageError
 from graft.jobs.ground import Ground, Grown, Tuned, stage_above
-from graft.jobs.learnt import Gathered, class_weights, with_validation
+from graft.jobs.learnt import Gathered, class_weights, through, with_validation
 from graft.jobs.scratch_network import graph_of, head_name, regularized, tensors_of
 from graft.jobs.settings import TrainingSettings, TrainSettings, finetuning
 from graft.jobs.state import PICTURES, Watch, told
@@ -29,8 +29,6 @@ from graft.models.build import build
 from graft.models.network import Built, stage_names
 from graft.progress import Progress
 from graft.runtime.lower import Lower
-from graft.runtime.onnx import OnnxRunner
-from graft.runtime.stream import ordered_map
 from graft.training.curves import verdict
 from graft.training.history import read_history
 from graft.training.loop import Outcome
@@ -210,20 +208,14 @@ def _planned(
 def _probabilities(
     gathered: Gathered, part: str, graph: bytes, preprocess: Preprocess, progress: Progress
 ) -> NDArray[np.float32]:
-    """(n, K) of one part's pictures through the finished graph, one at a time in every core."""
-    samples, run_graph = gathered.collection.samples, OnnxRunner(graph)
+    """(n, K) of one part's pictures, decoded again, through the finished graph."""
+    paths = [gathered.collection.samples[i].path for i in gathered.indices(part)]
 
-    def one(i: int) -> NDArray[np.float32]:
-        path = samples[i].path
-        image = decode(read_picture(path), name=path, shortest=preprocess.size).image
-        return np.asarray(run_graph(fit_picture(image, preprocess)[None])[0])
+    def pixels(i: int) -> NDArray[np.uint8]:
+        image = decode(read_picture(paths[i]), name=paths[i], shortest=preprocess.size).image
+        return fit_picture(image, preprocess)
 
-    which = gathered.indices(part)
-    rows = []
-    for number, row in enumerate(ordered_map(one, [int(i) for i in which]), 1):
-        rows.append(row)
-        progress(f"scoring the {part} pictures", number, len(which))
-    return np.stack(rows) if rows else np.empty((0, len(gathered.collection.classes)), np.float32)
+    return through(graph, gathered, part, pixels, progress)
 
 
 def _grown(

@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.data.preprocess import Preprocess
+from graft.data.preprocess import Fit, Preprocess
+from graft.data.scan import Collection
+from graft.data.split import assign_folds
 from graft.errors import UsageError, nearest, shown
-from graft.jobs.learnt import Gathered
-from graft.models.weights import Source
-from graft.runtime.device import Device
+from graft.jobs.cache import cache_folder
+from graft.jobs.clock import Clock
+from graft.jobs.learnt import Gathered, gather, too_small
+from graft.jobs.settings import TrainSettings
+from graft.jobs.state import with_validation_of
+from graft.models.weights import Source, find_source
+from graft.progress import Progress
+from graft.runtime.device import Device, choose_device
 from graft.store.table import Store
 from graft.training.history import History
 from graft.transfer.advice import Strategy
+from graft.transfer.features import extract
 from graft.transfer.probe import Probe
-from graft.transfer.trunk import Trunk
+from graft.transfer.trunk import Trunk, open_trunk, runner
 
+FOLDS: Final = 5
 NOTHING: Final = "none"
 """What `--freeze` says where no stage is to be frozen."""
 
@@ -88,3 +97,39 @@ def stage_above(freeze: str, stages: Sequence[str]) -> str:
             f"{nearest(freeze, (NOTHING, *stages[:-1]))}"
         )
     return stages[stages.index(freeze) + 1]
+
+
+def ground_of(
+    collection: Collection, folder: Path, settings: TrainSettings, clock: Clock, progress: Progress
+) -> Ground:
+    """The frozen network, the features of every picture, the split, and parts for cross-validation.
+
+    Raises BadFolder where too few pictures are left to learn from.
+    """
+    device = choose_device(settings.device)
+    source = find_source(settings.network, settings.weights)
+    cache = cache_folder(settings.cache)
+    with clock.step("network"):
+        trunk = open_trunk(source, cache, progress=progress)
+        if settings.freeze is not None:
+            stage_above(settings.freeze, trunk.stages)  # refused before any work
+        forward = runner(trunk, source, device)
+    preprocess = trunk.preprocess(cast(Fit, settings.fit))
+    store = Store(cache / "features")
+    with clock.step("features"):
+        features = extract(
+            collection.samples, forward, preprocess, store, trunk_key=trunk.key, width=trunk.row_width,
+            on_gpu=device != "cpu", strict=settings.on_bad_image == "strict", progress=progress,
+        )  # fmt: skip
+    with clock.step("audit and split"):
+        gathered = gather(collection, features, source=folder, test_fraction=settings.test_fraction, seed=settings.seed)
+        if settings.strategy == "finetune":
+            gathered = with_validation_of(gathered, settings.seed)
+        chosen = gathered.indices("train")
+        fold = assign_folds(
+            gathered.labels[chosen], gathered.groups[chosen], features.key_array()[chosen], folds=FOLDS,
+            seed=settings.seed,
+        )  # fmt: skip
+    if fold.max(initial=-1) < 1:
+        raise too_small(folder, gathered)
+    return Ground(trunk, source, preprocess, gathered, fold, store, cache, device)

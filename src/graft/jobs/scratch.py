@@ -33,6 +33,7 @@ from graft.jobs.learnt import (
     run_record,
     samples_csv,
     test_scores,
+    through,
 )
 from graft.jobs.output import new_folder
 from graft.jobs.page import page
@@ -53,8 +54,6 @@ from graft.models.fresh import Plan, plan
 from graft.progress import Progress
 from graft.runtime.device import choose_device
 from graft.runtime.export import LUMA
-from graft.runtime.onnx import OnnxRunner
-from graft.runtime.stream import ordered_map
 from graft.store.table import Store
 from graft.training.curves import verdict
 from graft.training.history import HISTORY, History, read_history
@@ -191,14 +190,9 @@ def _same_pictures(state: Path, gathered: Gathered, planned: Plan, *, resume: bo
 
 
 def _probabilities(gathered: Gathered, part: str, graph: bytes, progress: Progress) -> NDArray[np.float32]:
-    """(n, K) of one part's pictures through the finished graph, one at a time in every core."""
-    which = gathered.indices(part)
-    read, run_graph = gathered.features.pixels(which), OnnxRunner(graph)
-    rows = []
-    for number, row in enumerate(ordered_map(lambda i: run_graph(read(np.array([i])))[0], range(len(which))), 1):
-        rows.append(row)
-        progress(f"scoring the {part} pictures", number, len(which))
-    return np.stack(rows) if rows else np.empty((0, len(gathered.collection.classes)), np.float32)
+    """(n, K) of one part's pictures, as they were decoded, through the finished graph."""
+    read = gathered.features.pixels(gathered.indices(part))
+    return through(graph, gathered, part, lambda i: read(np.array([i]))[0], progress)
 
 
 def _gate(

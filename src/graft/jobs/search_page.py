@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from PIL import Image
 
 from graft.data.decode import decode, read_picture
-from graft.errors import BadPicture, GraftError, shown
+from graft.errors import BadPicture, shown
+from graft.jobs.files import write_whole
 from graft.runtime.stream import ordered_map
 
 if TYPE_CHECKING:
@@ -38,16 +39,7 @@ td { font-variant-numeric: tabular-nums; }
 
 def write_page(out: Path, found: Found) -> None:
     """Write the page, whole or not at all. Raises GraftError where the file cannot be written."""
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_text(page(found), encoding="utf-8")
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise GraftError(f"cannot write {shown(out)}: {error.strerror or error}; choose another file") from error
+    write_whole(out, page(found).encode())
 
 
 def page(found: Found) -> str:

@@ -19,43 +19,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.classifier import SCHEMA, Manifest, preprocess_fields, save, seal
-from graft.data.preprocess import Fit
-from graft.data.split import assign_folds
 from graft.errors import UsageError, nearest, shown
 from graft.evaluate.metrics import to_json
 from graft.jobs.advise import advise_on
 from graft.jobs.cache import cache_folder
 from graft.jobs.clock import Clock
-from graft.jobs.ground import Ground, Grown, Tuned, stage_above
+from graft.jobs.ground import FOLDS, Ground, Grown, Tuned, ground_of
 from graft.jobs.learnt import (
     class_weights,
     data_record,
-    gather,
     golden,
     judged,
     run_record,
     samples_csv,
     test_scores,
-    too_small,
 )
 from graft.jobs.output import new_folder
 from graft.jobs.page import page
 from graft.jobs.settings import TrainSettings
 from graft.jobs.source import opened
-from graft.jobs.state import Watch, run_state, with_validation_of
-from graft.models.weights import find_source
+from graft.jobs.state import Watch, run_state
 from graft.progress import Progress
 from graft.runtime.attach import with_head
-from graft.runtime.device import choose_device
-from graft.store.table import Store
 from graft.training.history import HISTORY
 from graft.transfer.advice import Advice, Strategy, Trial, weigh
-from graft.transfer.features import extract
 from graft.transfer.heads.choose import Choice, choose_head
 from graft.transfer.heads.head import probabilities
-from graft.transfer.trunk import FEATURES, Trunk, open_trunk, runner
+from graft.transfer.trunk import FEATURES, Trunk
 
-FOLDS: Final = 5
 FEWEST_TO_COMPARE: Final = 40  # held-out pictures; with fewer, a gain that matters is within noise
 _RESERVED: Final = 15.0  # seconds of a budget for what comes after training: export, test, report
 
@@ -80,7 +71,7 @@ def run(
         if settings.strategy == "probe"
         else run_state(state, out, resume=settings.resume, force=force),
     ):  # fmt: skip
-        ground = _ground(collection, folder, settings, clock, progress)
+        ground = ground_of(collection, folder, settings, clock, progress)
         rungs = _asked(settings.probe_on, ground.trunk)
         advice: Advice | None = None
         if settings.strategy == "probe" and rungs is not None:  # there is nothing to advise
@@ -98,37 +89,6 @@ def run(
     shutil.rmtree(state, ignore_errors=True)
     ground.store.trim()
     return manifest
-
-
-def _ground(collection: Any, folder: Path, settings: TrainSettings, clock: Clock, progress: Progress) -> Ground:
-    """The frozen network, the features of every picture, and the split."""
-    device = choose_device(settings.device)
-    source = find_source(settings.network, settings.weights)
-    cache = cache_folder(settings.cache)
-    with clock.step("network"):
-        trunk = open_trunk(source, cache, progress=progress)
-        if settings.freeze is not None:
-            stage_above(settings.freeze, trunk.stages)  # refused before any work
-        forward = runner(trunk, source, device)
-    preprocess = trunk.preprocess(cast(Fit, settings.fit))
-    store = Store(cache / "features")
-    with clock.step("features"):
-        features = extract(
-            collection.samples, forward, preprocess, store, trunk_key=trunk.key, width=trunk.row_width,
-            on_gpu=device != "cpu", strict=settings.on_bad_image == "strict", progress=progress,
-        )  # fmt: skip
-    with clock.step("audit and split"):
-        gathered = gather(collection, features, source=folder, test_fraction=settings.test_fraction, seed=settings.seed)
-        if settings.strategy == "finetune":
-            gathered = with_validation_of(gathered, settings.seed)
-        chosen = gathered.indices("train")
-        fold = assign_folds(
-            gathered.labels[chosen], gathered.groups[chosen], features.key_array()[chosen], folds=FOLDS,
-            seed=settings.seed,
-        )  # fmt: skip
-    if fold.max(initial=-1) < 1:
-        raise too_small(folder, gathered)
-    return Ground(trunk, source, preprocess, gathered, fold, store, cache, device)
 
 
 def _grow(

@@ -29,7 +29,8 @@ Read = Callable[[slice | NDArray[np.int64]], Floats]  # rows of the feature matr
 _MEMORY: Final = 10  # pairs that L-BFGS keeps
 _CHUNK_ROWS: Final = 512  # rows that one thread takes at a time
 _CHUNK_BYTES: Final = 8 * 1024**2  # of features or of scores in such a chunk, at the most
-_BLOCK_ROWS: Final = 320  # rows of a square matrix that one thread multiplies
+_BLOCK_ROWS: Final = 320  # rows of a matrix that one thread multiplies
+_LEAST_SPREAD: Final = 1e-10  # of an eigenvalue, beside the largest, that is not rounding
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class Rows:
 class Moments:
     """What standardises the features, and the shape of their cloud.
 
-    mean, scale: (D,), scale = standard deviation, or 1 for a feature that never varies. basis (D, D), spread (D,):
-    eigenvectors, in columns, and eigenvalues of the standardised features' covariance.
+    mean, scale: (D,), scale = standard deviation, or 1 for a feature that never varies. basis (D, R), spread (R,):
+    eigenvectors, in columns, and eigenvalues of the standardised features' covariance; those of no variance may be
+    left out, for ridge weights have no part along them.
     """
 
     mean: Floats
@@ -77,6 +79,8 @@ class Fits:
 
 def moments(rows: Rows) -> Moments:
     """Mean, standard deviation and eigenbasis of a feature matrix, in one pass over it."""
+    if rows.count < rows.width:
+        return _moments_of_few(rows)
     total, gram = np.zeros(rows.width), np.zeros((rows.width, rows.width))
     origin = rows.read(slice(0, min(rows.count, 256))).mean(axis=0, keepdims=True)  # near the mean: no cancellation
 
@@ -90,8 +94,7 @@ def moments(rows: Rows) -> Moments:
     shift = total / rows.count
     gram /= rows.count
     gram -= np.outer(shift, shift)  # the covariance
-    deviation = np.sqrt(np.maximum(np.diag(gram), 0))
-    scale = np.where(deviation > 1e-6 * (1 + np.abs(shift + origin[0])), deviation, 1.0)
+    scale = _scale(np.sqrt(np.maximum(np.diag(gram), 0)), shift + origin[0])
     gram /= np.outer(scale, scale)  # the correlation
     spread, basis = np.linalg.eigh(gram.astype(np.float32))
     return Moments(
@@ -100,6 +103,24 @@ def moments(rows: Rows) -> Moments:
         basis,
         np.maximum(spread, 0).astype(np.float32),
     )
+
+
+def _moments_of_few(rows: Rows) -> Moments:
+    """The same of fewer rows than columns, whose (N, N) Gram matrix has the covariance's eigenvalues."""
+    x = rows.read(slice(None)).astype(np.float64)
+    mean = x.mean(axis=0)
+    scale = _scale(x.std(axis=0), mean)
+    x = (x - mean) / scale
+    spread, directions = np.linalg.eigh(x @ x.T / rows.count)
+    held = spread > _LEAST_SPREAD * max(spread[-1], 1.0)
+    basis = x.T @ (directions[:, held] / np.sqrt(spread[held] * rows.count))
+    return Moments(
+        mean.astype(np.float32), scale.astype(np.float32), basis.astype(np.float32), spread[held].astype(np.float32)
+    )
+
+
+def _scale(deviation: Doubles, mean: Doubles) -> Doubles:
+    return np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, 1.0)
 
 
 def fit(
@@ -155,15 +176,13 @@ def fit(
 
     # the Hessian is about c·covariance + penalty, c the size of p(1 − p), for which [2] has a bound
     curvature = 0.5 / num_classes
-    stretch = 1 / (curvature * shape.spread[None, :, None] + penalty)  # (B, D, 1)
+    stretch = 1 / (curvature * shape.spread[None, :, None] + penalty)  # (B, R, 1)
 
     def precondition(gradient: Floats) -> Floats:
         columns = gradient[:, :width].transpose(1, 0, 2).reshape(width, -1)  # (D, B·K): one product for all folds
-        turned = _product(shape.basis.T, columns, pool).reshape(width, folds, num_classes) * stretch.transpose(1, 0, 2)
-        back = (
-            _product(shape.basis, turned.reshape(width, -1), pool).reshape(width, folds, num_classes).transpose(1, 0, 2)
-        )
-        return np.concatenate([back, gradient[:, width:] / curvature], axis=1)
+        turned = _product(shape.basis.T, columns, pool).reshape(-1, folds, num_classes) * stretch.transpose(1, 0, 2)
+        back = _product(shape.basis, turned.reshape(len(turned), -1), pool).reshape(width, folds, num_classes)
+        return np.concatenate([back.transpose(1, 0, 2), gradient[:, width:] / curvature], axis=1)
 
     with ThreadPoolExecutor(cores(), thread_name_prefix="graft") as pool:
         best = _lbfgs(objective, parameters, precondition, tolerance=tolerance, max_iterations=max_iterations)
@@ -187,7 +206,7 @@ def scores(rows: Rows, fits: Fits, shape: Moments, fold: NDArray[np.int64]) -> F
 
 
 def _product(matrix: Floats, columns: Floats, pool: ThreadPoolExecutor) -> Floats:
-    """(D, D) @ (D, M), the rows shared out to threads."""
+    """(A, B) @ (B, M), the rows shared out to threads."""
     blocks = [slice(start, start + _BLOCK_ROWS) for start in range(0, len(matrix), _BLOCK_ROWS)]
     return np.concatenate(list(ordered_map(lambda block: matrix[block] @ columns, blocks, pool=pool)))
 
