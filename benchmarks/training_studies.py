@@ -1,6 +1,6 @@
 """What the lectures say of training, tried on Fashion-MNIST: each study keeps its numbers and draws its picture.
 
-python -m benchmarks.training_studies degradation     plain and residual networks of 20 and 56 layers  (4 minutes)
+python -m benchmarks.training_studies degradation     plain and residual networks of 20 and 56 layers  (8 minutes)
 python -m benchmarks.training_studies activations     ReLU against tanh, epochs to a training error     (2 minutes)
 python -m benchmarks.training_studies optimizers      LeNet-5 with each optimiser, three epochs         (5 minutes)
 python -m benchmarks.training_studies schedules       LeNet-5 with each schedule, three epochs          (5 minutes)
@@ -71,7 +71,7 @@ def degradation() -> None:
     train, val = clothes(5_000, 2_000, pool=2)
     sets = train.in_colour(), val.in_colour()
     settings = TrainingSettings(
-        epochs=8, batch=128, optimizer="nesterov", rate=0.1, schedule="step", augment="none", weight_decay=1e-4,
+        epochs=16, batch=128, optimizer="nesterov", rate=0.1, schedule="step", augment="none", weight_decay=1e-4,
         clip=5.0,
     )  # fmt: skip
     names = ("plain20_cifar", "plain56_cifar", "resnet20_cifar", "resnet56_cifar")
