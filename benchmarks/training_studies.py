@@ -1,7 +1,7 @@
 """What the lectures say of training, tried on Fashion-MNIST: each study keeps its numbers and draws its picture.
 
 python -m benchmarks.training_studies degradation     plain and residual networks of 20 and 56 layers  (8 minutes)
-python -m benchmarks.training_studies activations     ReLU against tanh, epochs to a training error     (2 minutes)
+python -m benchmarks.training_studies activations     ReLU against tanh, epochs to a training error     (8 minutes)
 python -m benchmarks.training_studies optimizers      LeNet-5 with each optimiser, three epochs         (5 minutes)
 python -m benchmarks.training_studies schedules       LeNet-5 with each schedule, three epochs          (5 minutes)
 
@@ -32,6 +32,7 @@ from graft.training.settings import TrainingSettings
 
 PICTURES: Final = Path(__file__).parent.parent / "docs" / "pictures"
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f")
+RATES: Final = (0.01, 0.03, 0.1)  # that an activation is tried at
 STYLES: Final = ("-", "--")
 
 
@@ -81,18 +82,25 @@ def degradation() -> None:
 
 
 def activations() -> None:
-    """Epochs to a given training error with ReLU and with tanh. Source: Krizhevsky et al. 2012, fig. 1."""
+    """Epochs to a given training error with ReLU, tanh and sigmoid, each at the rate that is fastest for it.
+
+    Source: Krizhevsky et al. 2012, fig. 1, which chooses the rates so, too.
+    """
     sets = clothes(20_000, 5_000)
-    settings = TrainingSettings(epochs=10, batch=128, optimizer="momentum", rate=0.01, schedule="constant",
-                                augment="none", weight_decay=0.0)  # fmt: skip
-    runs = []
+    fastest, tried = [], []
     for name in ("relu", "tanh", "sigmoid"):
-        network = with_activation(create("lecture_net", seed=0), name)
-        runs.append(trained(name, network, sets, settings))
-    reached = {f"epochs to {100 * error:.0f} % error": {r.name: _epochs_to(r, error) for r in runs}
+        runs = []
+        for rate in RATES:
+            settings = TrainingSettings(epochs=10, batch=128, optimizer="momentum", rate=rate, schedule="constant",
+                                        augment="none", weight_decay=0.0)  # fmt: skip
+            network = with_activation(create("lecture_net", seed=0), name)
+            runs.append(trained(f"{name}, rate {rate:g}", network, sets, settings))
+        tried += runs
+        fastest.append(min(runs, key=lambda run: [_epochs_to(run, error) or 99 for error in (0.1, 0.15, 0.2)]))
+    reached = {f"epochs to {100 * error:.0f} % error": {r.name: _epochs_to(r, error) for r in tried}
                for error in (0.2, 0.15, 0.1)}  # fmt: skip
-    keep("training_studies", {"activations": {**_table(runs), **reached, "settings": settings.to_toml()}})
-    _draw_errors(runs, "activations.svg", "Fashion-MNIST: 20,000 pictures, the lectures' network")
+    keep("training_studies", {"activations": {**_table(tried), **reached}})
+    _draw_errors(fastest, "activations.svg", "Fashion-MNIST: 20,000 pictures, the lectures' network")
 
 
 def optimizers() -> None:

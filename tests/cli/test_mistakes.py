@@ -87,7 +87,6 @@ def home(tmp_path: Path, digits: Path, model: Path) -> Path:
         (f"{SCRATCH} --settings nothing.toml", 2, "--settings needs a TOML file"),
         (f"{SCRATCH} --resume", 2, "no stopped run to resume"),
         (f"{SCRATCH} --size 16", 2, "32 pixels only"),
-        (f"{SCRATCH} --tensorboard --epochs 1", 2, "pip install"),
         ("curves nowhere", 1, "nowhere"),
         ("curves model", 1, "not trained by the loop"),
         ("schedule cosin", 2, "did you mean 'cosine'?"),

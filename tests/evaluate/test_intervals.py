@@ -239,3 +239,8 @@ def test_share_of_takes_a_number_that_is_not_whole() -> None:
     between, fewer, more = share_of(0.8, 12.5), share_of(0.8, 12), share_of(0.8, 13)
     assert fewer.low < between.low < more.low
     assert fewer.high > between.high > more.high
+
+
+def test_a_difference_in_points() -> None:
+    assert Interval(0.033, 0.021, 0.045).points() == "+3.3 points (95 % interval +2.1 to +4.5)"
+    assert Interval(-0.01, -0.02, 0.0).points() == "-1.0 points (95 % interval -2.0 to +0.0)"

@@ -20,12 +20,16 @@ import graft
 from graft.classifier import load, rebuild
 from graft.errors import BadModel, UsageError
 from graft.jobs import finetune, train
+from graft.jobs.ground import Ground
+from graft.jobs.heads import LastHead, rows_of
 from graft.jobs.settings import TrainSettings, finetuning
 from graft.runtime.export import pixels_first
+from graft.runtime.onnx import OnnxRunner
 from graft.training import loop
 from graft.training.history import Epoch, Event, Start
 from graft.transfer import finetune as phases
-from graft.transfer.probe import fit_probe
+from graft.transfer.heads.rbf import fit_rbf
+from graft.transfer.probe import fit_probe, softmax
 from graft.transfer.trunk import FEATURES
 from jobs.textures import NETWORK, drawn_weights, textures
 
@@ -162,6 +166,36 @@ def test_the_head_begins_as_a_probe_that_never_saw_the_validation_pictures(
     np.testing.assert_array_equal(seen["rows"], rows)
 
 
+def test_a_head_chosen_anew_on_stages_of_the_tuned_network_is_one_network_in_graph_and_pytorch(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With so few validation pictures none is tried; here it is, and it is a kernel machine on two stages."""
+    seen: dict[str, Any] = {}
+
+    def anew(tuned: Ground, *_rest: Any) -> LastHead:
+        stages = ("layer2", "features")
+        rows = rows_of(tuned, tuned.gathered.indices("train"), stages)
+        labels = tuned.gathered.labels[tuned.gathered.indices("train")]
+        seen["tuned"], seen["head"] = tuned, fit_rbf(rows, labels, tuned.fold, num_classes=3).head
+        return LastHead(seen["head"], stages, "asked for")
+
+    monkeypatch.setattr(finetune, "last_head", anew)
+    train.run(home / "photos", tmp_path / "model", settings(home, freeze="layer2"))
+    model = load(tmp_path / "model")
+    assert (model.manifest.head_kind, model.manifest.arguments) == ("rbf", {"rungs": "layer2,features"})
+    pixels = np.stack([golden.pixels for golden in model.golden()])
+    network = rebuild(model)
+    with torch.inference_mode():
+        given = torch.softmax(pixels_first(network, model.preprocess.mean, model.preprocess.std)(
+            torch.from_numpy(pixels.copy())), dim=1).numpy()  # fmt: skip
+    np.testing.assert_allclose(OnnxRunner(model.graph)(pixels), given, atol=5e-4)
+    in_test = seen["tuned"].gathered.indices("test")
+    first = [in_test[seen["tuned"].gathered.labels[in_test] == label][0] for label in range(3)]
+    logits = seen["head"].logits(rows_of(seen["tuned"], np.array(first), ("layer2", "features")).read(slice(None)))
+    np.testing.assert_allclose(given, softmax(logits), atol=5e-3)  # its features went through float16
+    assert graft.load(tmp_path / "model").verify() < 1e-3
+
+
 def test_all_is_tuned_top_down_in_two_phases(whole: Path) -> None:
     record = fields(whole)["record"]
     assert record["cut"] == "all"
@@ -201,23 +235,29 @@ def test_a_run_that_was_interrupted_in_either_phase_ends_with_the_same_bits(
     assert weights(out) == weights(whole)
 
 
-def test_a_killed_run_ends_with_the_same_bits(tuned: Path, home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", ["upper", "whole"])
+def test_a_killed_run_ends_with_the_same_bits(
+    request: pytest.FixtureRequest, home: Path, tmp_path: Path, phase: str
+) -> None:
+    """Killed in the phase on kept maps, or in the one on pictures that follows where all is tuned."""
+    never_killed: Path = request.getfixturevalue("tuned" if phase == "upper" else "whole")
     out, toml = tmp_path / "killed", tmp_path / "run.toml"
     toml.write_text(QUICK.to_toml())
     code = "import sys, torch; torch.set_num_threads(1); from graft.cli.app import main; sys.argv[0] = 'graft'; main()"
     command = [sys.executable, "-c", code, "train", str(home / "photos"), "--out", str(out), "--strategy", "finetune"]
     command += ["--network", NETWORK, "--weights", str(home / "weights.safetensors"), "--cache", str(home / "cache")]
-    command += ["--freeze", "layer2", "--settings", str(toml)]
+    command += ["--freeze", "layer2" if phase == "upper" else "none", "--settings", str(toml)]
     run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    history = out.with_name("killed.training") / "upper" / "history.jsonl"
+    history = out.with_name("killed.training") / phase / "history.jsonl"
     deadline = time.monotonic() + 90
     while not (history.exists() and '"step"' in history.read_text()) and time.monotonic() < deadline:
         time.sleep(0.005)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
+    assert '"step"' in history.read_text()
     assert not out.exists()
     subprocess.run([*command, "--resume"], check=True, capture_output=True)
-    assert weights(out) == weights(tuned)
+    assert weights(out) == weights(never_killed)
 
 
 def test_the_network_s_regularisers_and_balanced_classes_apply(home: Path, tmp_path: Path) -> None:

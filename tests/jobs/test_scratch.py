@@ -189,12 +189,16 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 @pytest.mark.parametrize("strategy", ["scratch", "finetune", "auto"])
 def test_flags_win_over_the_file_and_the_file_over_the_strategy_s_defaults(tmp_path: Path, strategy: str) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('epochs = 3\noptimizer = "adam"\n')
-    read = partial(training_settings, seed=5, class_weights="none", strategy=strategy)
-    found = read({"epochs": 7, "rate": None, "budget": "2m"}, file=file)
-    given: dict[str, Any] = {"epochs": 7, "optimizer": "adam", "budget": 120, "seed": 5}
-    assert found == (TrainingSettings(**given) if strategy == "scratch" else finetuning(**given))
-    assert read({"epochs": None}, file=None) is None
+    file.write_text('epochs = 3\noptimizer = "adam"\nseed = 5\nclass_weights = "balanced"\n')
+    read = partial(training_settings, strategy=strategy)
+    found = read({"epochs": 7, "rate": None, "budget": "2m", "seed": None, "class_weights": None}, file=file)
+    given: dict[str, Any] = {"epochs": 7, "optimizer": "adam", "budget": 120, "seed": 5, "class_weights": "balanced"}
+    make = TrainingSettings if strategy == "scratch" else finetuning
+    assert found == make(**given)
+    assert read({"seed": 6, "class_weights": "none"}, file=file) == make(
+        epochs=3, optimizer="adam", seed=6, class_weights="none"
+    )
+    assert read({"epochs": None, "seed": 1, "class_weights": "balanced"}, file=None) is None  # a probe has these, too
 
 
 def test_fine_tuning_has_defaults_of_its_own_which_step_aside() -> None:

@@ -14,7 +14,8 @@ import torch
 import graft
 from graft.classifier import load, rebuild
 from graft.errors import UsageError
-from graft.jobs import train, transfer
+from graft.jobs import heads as heads_of_jobs
+from graft.jobs import train
 from graft.jobs.settings import TrainSettings, finetuning
 from graft.models.weights import find_source
 from graft.runtime.export import pixels_first
@@ -77,7 +78,7 @@ def test_a_probe_on_earlier_stages_is_one_network_in_graph_and_pytorch(
         heads.append(choice.head)
         return choice
 
-    monkeypatch.setattr(transfer, "choose_head", noted)
+    monkeypatch.setattr(heads_of_jobs, "choose_head", noted)
     train.run(home / "photos", tmp_path / "model", settings(home, strategy="probe", probe_on=stages))
     model = load(tmp_path / "model")
     assert model.manifest.arguments == {"rungs": stages}
@@ -150,7 +151,8 @@ def test_fine_tuning_that_wins_beyond_noise_is_chosen(home: Path, tmp_path: Path
     assert advice["decision"]["kind"] == advice["by_evidence"]["kind"] == "finetune"
     assert advice["decision"]["cut"] == said["record"]["cut"] == "layer2"
     assert all(score["accuracy"] < 0.7 for score in advice["stages"])
-    tried, beats = advice["reason"][-3:-1] if "table says" in advice["reason"][-1] else advice["reason"][-2:]
+    at = next(i for i, sentence in enumerate(advice["reason"]) if sentence.startswith("Tried on"))
+    tried, beats = advice["reason"][at : at + 2]
     assert tried.startswith("Tried on 42 held-out pictures: probe: ")
     assert beats.startswith("Fine-tune from layer2 up beats probe: ")
     assert graft.load(tmp_path / "model").verify() < 1e-3

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,18 +69,33 @@ def test_a_mute_record_writes_and_shows_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="tensorboard is installed")
-def test_without_tensorboard_one_line_says_what_to_install(tmp_path: Path) -> None:
+def test_without_tensorboard_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UsageError, match="--tensorboard needs the package tensorboard") as caught:
         Record(tmp_path, after_step=0, watch=lambda _event: None, tensorboard=True)
     assert "pip install tensorboard" in str(caught.value)
     assert not (tmp_path / "history.jsonl").exists()
 
 
-def test_with_tensorboard_numbers_go_there_too(tmp_path: Path) -> None:
+def test_tensorboard_reads_the_same_numbers_and_not_those_that_a_resumed_run_writes_again(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs the package tensorboard")
-    record = Record(tmp_path, after_step=0, watch=lambda _event: None, tensorboard=True)
-    for event in EVENTS:
-        record.write(event)
-    record.close()
-    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def record(events: tuple[Event, ...], after_step: int) -> None:
+        writer = Record(tmp_path, after_step=after_step, watch=lambda _event: None, tensorboard=True)
+        for event in events:
+            writer.write(event)
+        writer.close()
+
+    def scalars(name: str) -> dict[int, float]:
+        board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+        return {each.step: each.value for each in board.Scalars(name)}
+
+    record(EVENTS, 0)
+    assert scalars("rate") == pytest.approx({5: 0.1, 10: 0.1, 15: 0.05})
+    assert scalars("train/loss")[5] == pytest.approx(1.25)
+    assert scalars("val/accuracy") == pytest.approx({10: SCORE.accuracy})
+    later = history.Step("step", 15, 1.5, 0.5, 0.025, 900.0, 3.5)
+    record((later,), 10)
+    assert scalars("rate") == pytest.approx({5: 0.1, 10: 0.1, 15: 0.025})
+    assert scalars("train/loss")[15] == pytest.approx(0.5)

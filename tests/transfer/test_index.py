@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -35,11 +36,28 @@ def test_it_is_built_once_and_another_collections_index_is_refused(tmp_path: Pat
     pytest.importorskip("usearch")
     file, query = tmp_path / "one.usearch", np.zeros(8, np.float32)
     nearest_by_index(cloud(300), query, 3, metric="l2", file=file)
-    written = file.stat().st_mtime_ns
+    written = file.stat().st_ino
     nearest_by_index(cloud(300), query, 3, metric="l2", file=file)
-    assert file.stat().st_mtime_ns == written
+    assert file.stat().st_ino == written
     with pytest.raises(GraftError, match="not an index of these pictures; delete it"):
         nearest_by_index(cloud(301), query, 3, metric="l2", file=file)
+
+
+def test_the_indexes_used_last_are_kept_and_others_are_not(tmp_path: Path) -> None:
+    pytest.importorskip("usearch")
+
+    def search(number: int) -> None:
+        nearest_by_index(cloud(30, seed=number), np.zeros(8, np.float32), 3, metric="l2", file=file(number))
+
+    def file(number: int) -> Path:
+        return tmp_path / f"{number}.usearch"
+
+    for number in range(4):
+        search(number)
+        os.utime(file(number), (number, number))
+    search(0)  # now the one used last
+    search(4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [file(number).name for number in (0, 2, 3, 4)]
 
 
 def test_without_the_library_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

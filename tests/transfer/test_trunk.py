@@ -18,11 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from graft.errors import GraftError, UsageError
 from graft.models.build import build
-from graft.models.network import cut
+from graft.models.network import Ladder, cut
 from graft.models.network import trunk as lower
 from graft.models.weights import Source, find_source
+from graft.runtime.export import pixels_first
 from graft.runtime.onnx import OnnxRunner
-from graft.transfer.trunk import Trunk, open_trunk
+from graft.transfer.trunk import Trunk, open_trunk, tuned_trunk
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,28 @@ def test_the_same_source_gives_the_same_trunk_and_other_weights_another(small: S
     trunk = open_trunk(small, cache)
     assert (trunk.head, trunk.network) == ("fc", "timm:test_resnet")
     assert trunk.folder.name == trunk.key
+
+
+def test_a_tuned_network_is_a_trunk_as_any_other(small: Source, cache: Path, tmp_path: Path) -> None:
+    before, built = open_trunk(small, cache), build(small)
+    with torch.no_grad():
+        for parameter in built.network.parameters():
+            parameter.mul_(1.01)
+    trunk = tuned_trunk(built, before, tmp_path / "tuned")
+    assert trunk.key != before.key
+    assert (trunk.rungs, trunk.widths, trunk.head) == (before.rungs, before.widths, before.head)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, trunk.size, trunk.size, 3), dtype=np.uint8)
+    given = OnnxRunner(trunk.graph)(pixels)
+    with torch.inference_mode():
+        expected = pixels_first(Ladder(built.network.eval()), trunk.mean, trunk.std)(torch.from_numpy(pixels)).numpy()
+    np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-4)
+    assert np.abs(given - OnnxRunner(before.graph)(pixels)).max() > 1e-2
+    changed = load_file(trunk.weights)
+    assert not any(np.array_equal(changed[name], tensor) for name, tensor in load_file(before.weights).items()
+                   if tensor.ndim == 4)  # fmt: skip
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GraftError, match="cannot be written"):
+        tuned_trunk(built, before, tmp_path / "file" / "tuned")
 
 
 def damage(trunk: Trunk, how: str) -> None:

@@ -59,15 +59,21 @@ def train(
         float, typer.Option(help="Share of each class held out for the test.", rich_help_panel=_DATA)
     ] = 0.2,
     class_weights: Annotated[
-        str, typer.Option(help="none, or balanced: rare classes count as much as common ones.", rich_help_panel=_DATA)
-    ] = "none",
+        str | None,
+        typer.Option(
+            help="none, or balanced: rare classes count as much as common ones. [default: none]", rich_help_panel=_DATA
+        ),
+    ] = None,
     on_bad_image: OnBadImage = "skip",
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Also read what links point to.", rich_help_panel=_DATA)
     ] = False,
     seed: Annotated[
-        int, typer.Option(help="Decides the split; from scratch also weights and order.", rich_help_panel=_OUTPUT)
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Decides the split; where weights are trained, their order too. [default: 0]", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
     cache: Cache = None,
     device: DeviceName = "auto",
     force: Annotated[
@@ -97,13 +103,18 @@ def train(
 ) -> None:
     """Learn to tell the classes of FOLDER apart, and say honestly how well."""
     from graft.jobs import train as job
-    from graft.jobs.settings import TrainSettings, training_settings
+    from graft.jobs.settings import TrainingSettings, TrainSettings, training_settings
 
+    learning = training_settings(
+        {**training, "seed": seed, "class_weights": class_weights}, file=settings, strategy=strategy
+    )
+    usual = learning or TrainingSettings()
     chosen = TrainSettings(
         csv=csv, strategy=strategy, network=network, weights=weights, fit=fit, test_fraction=test_fraction,
-        class_weights=class_weights, on_bad_image=on_bad_image, follow_links=follow_links, seed=seed, cache=cache,
+        class_weights=class_weights or usual.class_weights, on_bad_image=on_bad_image, follow_links=follow_links,
+        seed=usual.seed if seed is None else seed, cache=cache,
         device=device, size=size, freeze=freeze, probe_on=probe_on, gate=gate, resume=resume,
-        training=training_settings(training, file=settings, seed=seed, class_weights=class_weights, strategy=strategy),
+        training=learning,
     )  # fmt: skip
     with _views() as (progress, watch):
         manifest = job.run(folder, out, chosen, force=force, progress=progress, watch=watch)

@@ -43,6 +43,10 @@ class Interval:
             return "nothing to measure"
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f}–{100 * self.high:.1f})"
 
+    def points(self) -> str:
+        """Of a difference: `+3.3 points (95 % interval +2.1 to +4.5)`."""
+        return f"{100 * self.value:+.1f} points (95 % interval {100 * self.low:+.1f} to {100 * self.high:+.1f})"
+
 
 def wilson(share: ArrayLike, n: ArrayLike) -> tuple[Floats, Floats]:
     """The bounds of a proportion, for arrays of any one shape.

@@ -1,57 +1,58 @@
 """Fine-tuning as a part of `graft train`: from the advice to a network that is exported whole, and checked.
 
 What a stopped run needs to go on lies in one folder: which pictures it had, its plan, and the state of each phase. The
-check: the finished network says of the validation pictures what its upper part says on their kept maps.
+check: the finished network says of the validation pictures what its upper part says on their kept maps. In the end the
+tuned network is a trunk like any other: every picture runs through it once, and a head is chosen on its stages.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.data.decode import decode, read_picture
-from graft.data.preprocess import Preprocess, fit_picture
-from graft.errors import BadModel, UsageError
+from graft.errors import BadModel
 from graft.jobs.ground import Ground, Grown, Tuned, stage_above
-from graft.jobs.learnt import Gathered, class_weights, through, with_validation
-from graft.jobs.scratch_network import graph_of, head_name, regularized, tensors_of
+from graft.jobs.heads import LastHead, last_head, plant, rows_of
+from graft.jobs.learnt import Gathered, class_weights, with_validation
+from graft.jobs.scratch_network import regularized
 from graft.jobs.settings import TrainingSettings, TrainSettings, finetuning
-from graft.jobs.state import PICTURES, Watch, told
+from graft.jobs.state import Watch, same_pictures, told
 from graft.models.build import build
-from graft.models.network import Built, stage_names
+from graft.models.network import Built, head, stage_names
 from graft.progress import Progress
 from graft.runtime.lower import Lower
+from graft.store.table import KEY_BYTES, Store
 from graft.training.curves import verdict
 from graft.training.history import read_history
 from graft.training.loop import Outcome
 from graft.transfer.advice import Advice, Strategy
+from graft.transfer.features import extract
 from graft.transfer.finetune import (
     Material,
     Plan,
     give_head,
     make_plan,
-    normalization_of,
     tune_on_maps,
     tune_on_pictures,
     varied,
     with_batch,
 )
+from graft.transfer.heads.head import Head, probabilities
 from graft.transfer.maps import open_lower, seconds_per_view
 from graft.transfer.probe import fit_probe
-from graft.transfer.trunk import FEATURES
+from graft.transfer.trunk import TOP, runner, tuned_trunk
 
 _AGREEMENT: Final = 0.02  # of a probability: maps went through float16
 _WEAKEST: Final = 100.0  # strength of the first head's penalty: long weights make large gradients below
 _PLAN: Final = "plan.json"
-_UPPER, _WHOLE = "upper", "whole"  # folders of the phases' states
+_UPPER, _WHOLE, _TUNED = "upper", "whole", "tuned"  # folders: the phases' states, and what came of them
 
 
 def tune(
@@ -71,17 +72,17 @@ def tune(
     disagree.
     """
     began = time.perf_counter()
-    gathered = _with_comparison(ground)
+    ground = _with_comparison(ground)
+    gathered, trunk = ground.gathered, ground.trunk
     material = Material(
         gathered.collection.samples, gathered.labels, gathered.indices("train"), gathered.indices("val"),
         ground.preprocess, ground.store,
     )  # fmt: skip
-    _note(folder, gathered, ground, resume=settings.resume)
+    same_pictures(folder, gathered, f"{trunk.key} {ground.preprocess.geometry_digest()}", resume=settings.resume)
     training = settings.training or finetuning(seed=settings.seed, class_weights=settings.class_weights)
     training = with_batch(training, len(material.train))
     built = build(ground.source)
-    weight, bias = _probe(ground, gathered, settings, progress)
-    give_head(built.network, weight, bias)
+    give_head(built.network, *_probe(ground, settings, progress))
     regularized(built.network, training)
 
     # Frozen stages run once, on a CPU; a whole network is tuned top-down, its upper half first.
@@ -91,7 +92,7 @@ def tune(
     first = (advice.by_evidence.cut or names[len(names) // 2]) if whole else lowest
     lower = None
     if first != names[0] and ground.device == "cpu":
-        lower = open_lower(built, first, ground.trunk.size, ground.cache, trunk=ground.trunk, progress=progress)
+        lower = open_lower(built, first, trunk.size, ground.cache, trunk=trunk, progress=progress)
     plan = _planned(folder, material, lower, training, left, whole=whole)
     tell = watch or told(progress)
     outcomes: list[Outcome] = []
@@ -109,15 +110,19 @@ def tune(
         )  # fmt: skip
         outcomes.append(outcome)
 
-    graph = graph_of(built.network, ground.preprocess, normalization_of(built), gathered.collection.classes)
-    said = {part: _probabilities(gathered, part, graph, ground.preprocess, progress) for part in ("val", "test")}
+    tuned, own = _tuned_ground(ground, built, folder / _TUNED, progress), _own_head(built)
     if kept is not None and not whole:
-        check_agreement(said["val"], kept.said)
+        val = rows_of(tuned, gathered.indices("val"), TOP)
+        check_agreement(probabilities(val, own), kept.said)
+    rungs = advice.probe.rungs
+    if not {*names[names.index(lowest) :], *TOP} & {*rungs}:  # else the head would have nothing of what was tuned
+        rungs = (*rungs, *TOP)
+    last = last_head(tuned, own, rungs, settings, progress)
     maps: dict[str, Any] = {}
     if kept is not None:
         maps = {"cut": first, "views": plan.views, "bytes": kept.bytes, "seconds": round(kept.seconds, 1)}
     strategy = Strategy("finetune", cut=None if whole else lowest)
-    return Tuned(_grown(built, strategy, training, gathered, graph, said, outcomes, maps), time.perf_counter() - began)
+    return Tuned(_grown(tuned, gathered, last, strategy, training, outcomes, maps), time.perf_counter() - began)
 
 
 def check_agreement(whole: NDArray[np.float32], parts: NDArray[np.float32]) -> None:
@@ -133,41 +138,26 @@ def check_agreement(whole: NDArray[np.float32], parts: NDArray[np.float32]) -> N
         )
 
 
-def _with_comparison(ground: Ground) -> Gathered:
-    """The split with a validation part: the one there is, else a part of the cross-validation."""
+def _with_comparison(ground: Ground) -> Ground:
+    """With a validation part: the one there is, else a part of the cross-validation."""
     gathered = ground.gathered
     if len(gathered.indices("val")):
-        return gathered
+        return ground
     held_out = np.zeros(len(gathered.labels), np.bool_)
     held_out[gathered.indices("train")[ground.fold == 0]] = True
-    return with_validation(gathered, held_out)
-
-
-def _note(folder: Path, gathered: Gathered, ground: Ground, *, resume: bool) -> None:
-    """Write down what the run learns from; raises UsageError when a resumed run had something else."""
-    digest = hashlib.sha256(f"{ground.trunk.key} {ground.preprocess.geometry_digest()}".encode())
-    for part in ("train", "val"):
-        which = gathered.indices(part)
-        digest.update(b"".join(gathered.features.keys[i] for i in which) + gathered.labels[which].tobytes())
-    note = folder / PICTURES
-    if not resume:
-        note.write_text(digest.hexdigest())
-    elif note.read_text() != digest.hexdigest():
-        raise UsageError("the stopped run had other pictures or another network; begin anew with --force")
+    fold = np.where(ground.fold > 0, ground.fold - 1, ground.fold)[ground.fold != 0]
+    return replace(ground, gathered=with_validation(gathered, held_out), fold=fold)
 
 
 def _probe(
-    ground: Ground, gathered: Gathered, settings: TrainSettings, progress: Progress
+    ground: Ground, settings: TrainSettings, progress: Progress
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weight (K, D) and bias (K,) of logistic regression on the top features of the pictures that are learnt from."""
-    chosen, classes = gathered.indices("train"), len(gathered.collection.classes)
-    labels, fold = gathered.labels[chosen], ground.fold
-    if len(chosen) < len(fold):  # one part of the cross-validation is kept back for the comparison
-        fold = np.where(fold > 0, fold - 1, fold)[fold != 0]
+    gathered, chosen = ground.gathered, ground.gathered.indices("train")
+    labels, classes = gathered.labels[chosen], len(gathered.collection.classes)
     probe = fit_probe(
-        gathered.features.rows(chosen, ground.trunk.columns(FEATURES)), labels, fold, num_classes=classes,
-        class_weights=class_weights(labels, classes, settings.class_weights),
-        weakest=_WEAKEST, progress=progress,
+        rows_of(ground, chosen, TOP), labels, ground.fold, num_classes=classes,
+        class_weights=class_weights(labels, classes, settings.class_weights), weakest=_WEAKEST, progress=progress,
     )  # fmt: skip
     return probe.weight, probe.bias
 
@@ -205,47 +195,69 @@ def _planned(
     return plan
 
 
-def _probabilities(
-    gathered: Gathered, part: str, graph: bytes, preprocess: Preprocess, progress: Progress
-) -> NDArray[np.float32]:
-    """(n, K) of one part's pictures, decoded again, through the finished graph."""
-    paths = [gathered.collection.samples[i].path for i in gathered.indices(part)]
+def _tuned_ground(ground: Ground, built: Built, folder: Path, progress: Progress) -> Ground:
+    """The same with the tuned network as its trunk, and what that makes of every picture.
 
-    def pixels(i: int) -> NDArray[np.uint8]:
-        image = decode(read_picture(paths[i]), name=paths[i], shortest=preprocess.size).image
-        return fit_picture(image, preprocess)
+    folder: for the network and its features, which nobody needs once the run is over.
+    """
+    progress("exporting the tuned network", 0, 1)
+    built.network.eval()
+    trunk = tuned_trunk(built, ground.trunk, folder)
+    progress("exporting the tuned network", 1, 1)
+    store, gathered = Store(folder / "features"), ground.gathered
+    row_bytes = 2 * trunk.row_width + KEY_BYTES
+    store.make_room(len(gathered.labels) * row_bytes, what="the features of the tuned network")
+    features = extract(
+        gathered.collection.samples, runner(trunk, built, ground.device), ground.preprocess, store,
+        trunk_key=trunk.key, width=trunk.row_width, on_gpu=ground.device != "cpu", strict=True, progress=progress,
+    )  # fmt: skip
+    return replace(ground, trunk=trunk, gathered=replace(gathered, features=features))
 
-    return through(graph, gathered, part, pixels, progress)
+
+def _own_head(built: Built) -> Head:
+    """The network's last layer."""
+    last = head(built.network)
+    return Head("logistic", last.weight.detach().numpy(), last.bias.detach().numpy())
 
 
 def _grown(
-    built: Built,
+    tuned: Ground,
+    gathered: Gathered,
+    last: LastHead,
     strategy: Strategy,
     training: TrainingSettings,
-    gathered: Gathered,
-    graph: bytes,
-    said: dict[str, NDArray[np.float32]],
     outcomes: Sequence[Outcome],
     maps: dict[str, Any],
 ) -> Grown:
-    """The tuned network as a model. maps: what there is to say of kept ones."""
-    last = outcomes[-1]
-    history = read_history(last.history.parent)
+    """The tuned network as a model. gathered: with the features it began from. maps: what there is to say of them."""
+    end = outcomes[-1]
+    planted = plant(tuned.trunk, last.head, last.rungs, gathered.collection.classes)
+    history = read_history(end.history.parent)
     return Grown(
         strategy=strategy,
         words=f"{strategy.words}: {sum(o.epochs for o in outcomes)} epochs with {training.optimizer}, the weights of "
-        f"epoch {last.best_epoch} kept",
-        graph=graph,
-        tensors=tensors_of(built.network, built.published, normalization_of(built)),
+        f"epoch {end.best_epoch} kept; {last.reason}",
+        graph=planted.graph,
+        tensors=planted.tensors,
         gathered=gathered,
-        said=said,
-        history=last.history.read_bytes(),
-        head=head_name(built.network, built.published),
+        said={
+            part: probabilities(rows_of(tuned, gathered.indices(part), last.rungs), last.head)
+            for part in ("val", "test")
+            if len(gathered.indices(part))
+        },
+        history=end.history.read_bytes(),
+        head=tuned.trunk.head,
+        head_kind=last.head.kind,
+        calibration=last.calibration,
+        arguments=planted.arguments,
         curves=history,
         record={
             "verdict": [f"{finding.name}: {finding.evidence}" for finding in verdict(history)],
             "training": asdict(training),
             "cut": strategy.cut or "all",
+            "head": last.reason,
+            "head_gain": None if last.gain is None else asdict(last.gain),
+            "heads": [asdict(trial) for trial in last.trials],
             "phases": [
                 {"epochs": o.epochs, "best_epoch": o.best_epoch, "ended": o.why, "precision": o.precision,
                  "batch": o.batch, "seconds": round(o.seconds, 1),

@@ -27,7 +27,7 @@ from graft.training.history import History
 from graft.transfer.advice import Strategy
 from graft.transfer.features import extract
 from graft.transfer.probe import Probe
-from graft.transfer.trunk import Trunk, open_trunk, runner
+from graft.transfer.trunk import TOP, Trunk, open_trunk, runner
 
 FOLDS: Final = 5
 NOTHING: Final = "none"
@@ -36,9 +36,10 @@ NOTHING: Final = "none"
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What a run stands on once every picture went through the frozen network.
+    """What a run stands on once every picture went through the network, frozen or tuned.
 
     fold: (n,) for the training pictures, which part of the cross-validation holds each out, −1 where none does.
+    asked: the rungs that a head was asked to stand on, None where evidence decides.
     """
 
     trunk: Trunk
@@ -49,13 +50,15 @@ class Ground:
     store: Store
     cache: Path
     device: Device
+    asked: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Grown:
     """A classifier that is ready to be scored on the test pictures and put into a folder.
 
-    said: (n, K) probabilities by part of the split, from fits that never saw the pictures. probe: the search for the
+    said: (n, K) probabilities by part of the split, from fits that never saw the pictures (those of the validation
+    part have chosen among fits). probe: the search for the
     head's strength, where there was one. record: what the manifest says of it, beside what it says of every run.
     """
 
@@ -67,9 +70,9 @@ class Grown:
     said: dict[str, NDArray[np.float32]]
     history: bytes
     head: str
-    head_kind: str = "logistic"
-    calibration: str = "none"
-    arguments: dict[str, str] = field(default_factory=dict)
+    head_kind: str
+    calibration: str
+    arguments: dict[str, str]
     probe: Probe | None = None
     curves: History | None = None
     record: dict[str, Any] = field(default_factory=dict)
@@ -99,6 +102,22 @@ def stage_above(freeze: str, stages: Sequence[str]) -> str:
     return stages[stages.index(freeze) + 1]
 
 
+def _asked_rungs(probe_on: str, trunk: Trunk) -> tuple[str, ...] | None:
+    """The rungs that a probe was asked to stand on; None where the probes decide. Raises UsageError for another."""
+    if probe_on == "auto":
+        return None
+    if probe_on == "top":
+        return TOP
+    names = [name.strip() for name in probe_on.split(",")]
+    for name in names:
+        if name not in trunk.rungs:
+            raise UsageError(
+                f"--probe-on must be auto, top or stages, {', '.join(trunk.rungs)}, got {shown(name)!r}"
+                f"{nearest(name, ('auto', 'top', *trunk.rungs))}"
+            )
+    return tuple(rung for rung in trunk.rungs if rung in names)
+
+
 def ground_of(
     collection: Collection, folder: Path, settings: TrainSettings, clock: Clock, progress: Progress
 ) -> Ground:
@@ -113,6 +132,7 @@ def ground_of(
         trunk = open_trunk(source, cache, progress=progress)
         if settings.freeze is not None:
             stage_above(settings.freeze, trunk.stages)  # refused before any work
+        asked = _asked_rungs(settings.probe_on, trunk)
         forward = runner(trunk, source, device)
     preprocess = trunk.preprocess(cast(Fit, settings.fit))
     store = Store(cache / "features")
@@ -132,4 +152,4 @@ def ground_of(
         )  # fmt: skip
     if fold.max(initial=-1) < 1:
         raise too_small(folder, gathered)
-    return Ground(trunk, source, preprocess, gathered, fold, store, cache, device)
+    return Ground(trunk, source, preprocess, gathered, fold, store, cache, device, asked)

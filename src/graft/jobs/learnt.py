@@ -10,7 +10,6 @@ import csv as csv_module
 import io
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,9 +28,7 @@ from graft.data.scan import Collection
 from graft.data.split import Split, assign_splits
 from graft.errors import BadFolder, BadModel, shown
 from graft.evaluate.metrics import Scores, score
-from graft.progress import Progress
 from graft.runtime.onnx import OnnxRunner
-from graft.runtime.stream import ordered_map
 from graft.transfer.features import Features
 
 _GOLDEN: Final = 8
@@ -151,24 +148,6 @@ def test_scores(gathered: Gathered, probabilities: NDArray[np.float32]) -> tuple
         probabilities[clean], labels[clean], classes=classes, majority=majority, groups=groups[clean]
     )  # fmt: skip
     return scores, unleaked
-
-
-def through(
-    graph: bytes,
-    gathered: Gathered,
-    part: str,
-    pixels: Callable[[int], NDArray[np.uint8]],
-    progress: Progress,
-) -> NDArray[np.float32]:
-    """(n, K) of one part's pictures through a finished graph, one at a time in every core.
-
-    pixels: gives the picture (S, S, 3) at a place of the part, 0 … n − 1; several threads ask at once.
-    """
-    count, run_graph, rows = len(gathered.indices(part)), OnnxRunner(graph), []
-    for number, row in enumerate(ordered_map(lambda i: run_graph(pixels(i)[None])[0], range(count)), 1):
-        rows.append(row)
-        progress(f"scoring the {part} pictures", number, count)
-    return np.stack(rows) if rows else np.empty((0, len(gathered.collection.classes)), np.float32)
 
 
 def golden(

@@ -7,7 +7,6 @@ in the folder OUT.training, which is removed when the model is whole.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from graft.classifier import SCHEMA, Manifest, preprocess_fields, save, seal
 from graft.data.preprocess import Fit, Preprocess
-from graft.errors import GraftError, UsageError, shown
+from graft.errors import GraftError, shown
 from graft.evaluate.metrics import to_json
 from graft.jobs.cache import cache_folder
 from graft.jobs.clock import Clock
@@ -33,7 +32,6 @@ from graft.jobs.learnt import (
     run_record,
     samples_csv,
     test_scores,
-    through,
 )
 from graft.jobs.output import new_folder
 from graft.jobs.page import page
@@ -49,11 +47,13 @@ from graft.jobs.scratch_network import (
 )
 from graft.jobs.settings import TrainingSettings, TrainSettings
 from graft.jobs.source import opened
-from graft.jobs.state import PICTURES, Watch, run_state, told, with_validation_of
+from graft.jobs.state import Watch, run_state, same_pictures, told, with_validation_of
 from graft.models.fresh import Plan, plan
 from graft.progress import Progress
 from graft.runtime.device import choose_device
 from graft.runtime.export import LUMA
+from graft.runtime.onnx import OnnxRunner
+from graft.runtime.stream import ordered_map
 from graft.store.table import Store
 from graft.training.curves import verdict
 from graft.training.history import HISTORY, History, read_history
@@ -101,7 +101,7 @@ def run(
             )
         classes = gathered.collection.classes
         train, val = (_pictures(gathered, part, planned) for part in ("train", "val"))
-        _same_pictures(state, gathered, planned, resume=settings.resume)
+        same_pictures(state, gathered, repr(planned), resume=settings.resume)
         normalization = normalization_for(train, training.normalization, settings.fit)
         preprocess = preprocess_of(seen, normalization)
         network, published = network_for(planned, len(classes), training)
@@ -176,23 +176,14 @@ def _pictures(gathered: Gathered, part: str, planned: Plan) -> Pictures:
     return Pictures(gathered.labels[which], which, (planned.side, planned.side, planned.channels), read)
 
 
-def _same_pictures(state: Path, gathered: Gathered, planned: Plan, *, resume: bool) -> None:
-    """Note what the run learns from; raises UsageError when a resumed run had something else."""
-    digest = hashlib.sha256(repr(planned).encode())
-    for part in ("train", "val"):
-        which = gathered.indices(part)
-        digest.update(b"".join(gathered.features.keys[i] for i in which) + gathered.labels[which].tobytes())
-    note = state / PICTURES
-    if not resume:
-        note.write_text(digest.hexdigest())
-    elif note.read_text() != digest.hexdigest():
-        raise UsageError("the stopped run had other pictures or another network; begin anew with --force")
-
-
 def _probabilities(gathered: Gathered, part: str, graph: bytes, progress: Progress) -> NDArray[np.float32]:
-    """(n, K) of one part's pictures, as they were decoded, through the finished graph."""
-    read = gathered.features.pixels(gathered.indices(part))
-    return through(graph, gathered, part, lambda i: read(np.array([i]))[0], progress)
+    """(n, K) of one part's pictures, as they were decoded, through the finished graph, one at a time in every core."""
+    which = gathered.indices(part)
+    read, run_graph, rows = gathered.features.pixels(which), OnnxRunner(graph), []
+    for number, row in enumerate(ordered_map(lambda i: run_graph(read(np.array([i])))[0], range(len(which))), 1):
+        rows.append(row)
+        progress(f"scoring the {part} pictures", number, len(which))
+    return np.stack(rows) if rows else np.empty((0, len(gathered.collection.classes)), np.float32)
 
 
 def _gate(

@@ -122,21 +122,18 @@ def finetuning(**given: Any) -> TrainingSettings:
     return TrainingSettings(**{**usual, **given})
 
 
-def training_settings(
-    given: dict[str, Any], *, file: Path | None, seed: int, class_weights: str, strategy: str
-) -> TrainingSettings | None:
+def training_settings(given: dict[str, Any], *, file: Path | None, strategy: str) -> TrainingSettings | None:
     """The settings in `file` (TOML), with those in `given` that are not None in their place; None without either.
 
-    given: by the names of TrainingSettings; `budget` as text, such as "5m". strategy: what they are for, which decides
-    the others.
+    given: by the names of TrainingSettings; `budget` as text, such as "5m". Those that probes have too, `seed` and
+    `class_weights`, are none by themselves. strategy: what they are for, which decides the others.
     Raises UsageError for a file that cannot be read, and for what TrainingSettings refuses.
     """
     chosen = {name: value for name, value in given.items() if value is not None}
-    if file is None and not chosen:
+    if file is None and not chosen.keys() - {"seed", "class_weights"}:
         return None
     if "budget" in chosen:
         chosen["budget"] = seconds_of(chosen["budget"])
-    chosen |= {"seed": seed, "class_weights": class_weights}
     values = {} if file is None else read_toml(_text(file))
     make = TrainingSettings if strategy == "scratch" else finetuning
     return make(**{**values, **chosen})

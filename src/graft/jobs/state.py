@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,22 @@ def run_state(state: Path, out: Path, *, resume: bool, force: bool) -> Iterator[
     finally:
         if not any(state.rglob("checkpoint-*")):
             shutil.rmtree(state, ignore_errors=True)
+
+
+def same_pictures(state: Path, gathered: Gathered, what: str, *, resume: bool) -> None:
+    """Note what the run learns from; raises UsageError when a resumed run had something else.
+
+    what: stands for the network and how pictures become its input.
+    """
+    digest = hashlib.sha256(what.encode())
+    for part in ("train", "val"):
+        which = gathered.indices(part)
+        digest.update(b"".join(gathered.features.keys[i] for i in which) + gathered.labels[which].tobytes())
+    note = state / PICTURES
+    if not resume:
+        note.write_text(digest.hexdigest())
+    elif note.read_text() != digest.hexdigest():
+        raise UsageError("the stopped run had other pictures or another network; begin anew with --force")
 
 
 def with_validation_of(gathered: Gathered, seed: int, parts: int = VALIDATION_PARTS) -> Gathered:

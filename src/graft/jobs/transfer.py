@@ -2,7 +2,7 @@
 
 One pass of every picture through the frozen network gives the features of each stage. Probes on them, and the lectures'
 table, advise a strategy; a head is chosen by cross-validation. Unless the strategy is given, fine-tuning is then tried
-and both are compared on pictures that neither has learnt from: the cheaper one stays unless it is beaten beyond noise.
+and both are compared on pictures that neither is fitted to: the cheaper one stays unless it is beaten beyond noise.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.classifier import SCHEMA, Manifest, preprocess_fields, save, seal
-from graft.errors import UsageError, nearest, shown
 from graft.evaluate.metrics import to_json
 from graft.jobs.advise import advise_on
 from graft.jobs.cache import cache_folder
 from graft.jobs.clock import Clock
 from graft.jobs.ground import FOLDS, Ground, Grown, Tuned, ground_of
+from graft.jobs.heads import CALIBRATED, choose_on, plant, rows_of
 from graft.jobs.learnt import (
-    class_weights,
     data_record,
     golden,
     judged,
@@ -40,15 +39,12 @@ from graft.jobs.settings import TrainSettings
 from graft.jobs.source import opened
 from graft.jobs.state import Watch, run_state
 from graft.progress import Progress
-from graft.runtime.attach import with_head
 from graft.training.history import HISTORY
 from graft.transfer.advice import Advice, Strategy, Trial, weigh
-from graft.transfer.heads.choose import Choice, choose_head
+from graft.transfer.heads.choose import FEWEST_TO_COMPARE, Choice
 from graft.transfer.heads.head import probabilities
-from graft.transfer.trunk import FEATURES, Trunk
 
-FEWEST_TO_COMPARE: Final = 40  # held-out pictures; with fewer, a gain that matters is within noise
-_RESERVED: Final = 15.0  # seconds of a budget for what comes after training: export, test, report
+_RESERVED: Final = 15.0  # seconds of a budget for what comes after training: export, report
 
 
 def run(
@@ -72,12 +68,12 @@ def run(
         else run_state(state, out, resume=settings.resume, force=force),
     ):  # fmt: skip
         ground = ground_of(collection, folder, settings, clock, progress)
-        rungs = _asked(settings.probe_on, ground.trunk)
+        rungs = ground.asked
         advice: Advice | None = None
         if settings.strategy == "probe" and rungs is not None:  # there is nothing to advise
             with clock.step("head"):
                 asked = Strategy("probe", rungs)
-                choice = _head(ground, asked, settings, progress)
+                choice = choose_on(ground, asked.rungs, settings, progress)
             with clock.step("model"):
                 grown = _probe(ground, asked, choice)
         else:
@@ -105,10 +101,10 @@ def _grow(
     if settings.strategy == "finetune":
         return _tuned(ground, advice, settings, clock, state=state, progress=progress, watch=watch).grown, advice
     with clock.step("head"):
-        choice = _head(ground, advice.probe, settings, progress)
+        choice = choose_on(ground, advice.probe.rungs, settings, progress)
     if settings.strategy == "probe":
         advice = replace(advice, decision=advice.probe)
-    elif (why := _why_untried(ground, choice, _seconds_left(settings, clock))) is not None:
+    elif (why := _why_untried(ground, choice, _seconds_left(ground, settings, clock))) is not None:
         advice = replace(advice, decision=advice.probe, reason=(*advice.reason, f"Fine-tuning was not tried: {why}."))
     else:
         tuned = _tuned(ground, advice, settings, clock, state=state, progress=progress, watch=watch)
@@ -131,46 +127,19 @@ def _tuned(
 ) -> Tuned:
     from graft.jobs.finetune import tune
 
-    left = _seconds_left(settings, clock)
+    left = _seconds_left(ground, settings, clock)
     with clock.step("fine-tuning"):
         return tune(ground, advice, settings, left=left, folder=state, progress=progress, watch=watch)
 
 
-def _seconds_left(settings: TrainSettings, clock: Clock) -> float | None:
-    """Of the budget, for fine-tuning; None without one."""
+def _seconds_left(ground: Ground, settings: TrainSettings, clock: Clock) -> float | None:
+    """Of the budget, for fine-tuning itself; None without one.
+
+    After it, every picture runs once more, a head is chosen as the probes were, and a reserve is for the rest.
+    """
     budget = settings.training.budget if settings.training else None
-    return None if budget is None else budget - clock.total() - _RESERVED
-
-
-def _asked(probe_on: str, trunk: Trunk) -> tuple[str, ...] | None:
-    """The rungs that a probe was asked to stand on; None where the probes decide. Raises UsageError for another."""
-    if probe_on == "auto":
-        return None
-    if probe_on == "top":
-        return (FEATURES,)
-    names = [name.strip() for name in probe_on.split(",")]
-    for name in names:
-        if name not in trunk.rungs:
-            raise UsageError(
-                f"--probe-on must be auto, top or stages, {', '.join(trunk.rungs)}, got {shown(name)!r}"
-                f"{nearest(name, ('auto', 'top', *trunk.rungs))}"
-            )
-    return tuple(rung for rung in trunk.rungs if rung in names)
-
-
-def _head(ground: Ground, strategy: Strategy, settings: TrainSettings, progress: Progress) -> Choice:
-    """The head on the stages that a strategy names."""
-    gathered, chosen = ground.gathered, ground.gathered.indices("train")
-    labels, classes = gathered.labels[chosen], len(gathered.collection.classes)
-    return choose_head(
-        gathered.features.rows(chosen, _columns(ground.trunk, strategy)), labels, ground.fold, num_classes=classes,
-        class_weights=class_weights(labels, classes, settings.class_weights), groups=gathered.groups[chosen],
-        progress=progress,
-    )  # fmt: skip
-
-
-def _columns(trunk: Trunk, strategy: Strategy) -> tuple[slice, ...]:
-    return tuple(trunk.columns(rung) for rung in strategy.rungs)
+    after = ground.gathered.features.limit + clock.seconds["advice"] + _RESERVED
+    return None if budget is None else budget - clock.total() - after
 
 
 def _held_out(ground: Ground) -> NDArray[np.int64]:
@@ -198,8 +167,7 @@ def _weighed(advice: Advice, ground: Ground, choice: Choice, tuned: Tuned, *, pr
     """The advice after the trial: probe and tuned network on the same pictures, which neither has learnt from."""
     gathered, where = ground.gathered, _held_out(ground)
     if len(gathered.indices("val")):
-        rows = gathered.features.rows(where, _columns(ground.trunk, advice.probe))
-        by_probe = probabilities(rows, choice.head)
+        by_probe = probabilities(rows_of(ground, where, advice.probe.rungs), choice.head)
     else:
         by_probe = choice.held_out[ground.fold == 0]
     labels = gathered.labels[where]
@@ -207,37 +175,28 @@ def _weighed(advice: Advice, ground: Ground, choice: Choice, tuned: Tuned, *, pr
         Trial(advice.probe, by_probe.argmax(axis=1) == labels, probe_seconds),
         Trial(tuned.grown.strategy, tuned.grown.said["val"].argmax(axis=1) == labels, tuned.seconds),
     )
-    return weigh(advice, trials, gathered.groups[where])
+    weighed = weigh(advice, trials, gathered.groups[where])
+    favour = "These pictures also chose the tuned network's epoch and head, which favours it a little."
+    return replace(weighed, reason=(*weighed.reason, favour))
 
 
 def _probe(ground: Ground, strategy: Strategy, choice: Choice) -> Grown:
     """The head on the frozen network, as a model."""
-    from safetensors.numpy import load_file
-
-    trunk, gathered, head, rungs = ground.trunk, ground.gathered, choice.head, strategy.rungs
-    at_top = rungs == (FEATURES,)
-    graph = with_head(
-        trunk.graph, head.weight, head.bias, gathered.collection.classes, kernel=head.kernel,
-        rungs=None if at_top else [trunk.rungs.index(rung) for rung in rungs],
-    )  # fmt: skip
-    tensors = load_file(trunk.weights)
-    old = tensors[f"{trunk.head}.weight"]
-    tensors |= head.tensors(trunk.head)
-    if head.kernel is None and at_top:
-        tensors[f"{trunk.head}.weight"] = head.weight.reshape(-1, *old.shape[1:])  # (K, D), or (K, D, 1, 1)
-    rows = gathered.features.rows(gathered.indices("test"), _columns(trunk, strategy))
+    trunk, gathered, head = ground.trunk, ground.gathered, choice.head
+    planted = plant(trunk, head, strategy.rungs, gathered.collection.classes)
+    rows = rows_of(ground, gathered.indices("test"), strategy.rungs)
     return Grown(
         strategy=strategy,
         words=f"{strategy.words}; {choice.reason}",
-        graph=graph,
-        tensors=tensors,
+        graph=planted.graph,
+        tensors=planted.tensors,
         gathered=gathered,
         said={"train": choice.held_out, "test": probabilities(rows, head)},
         history=_search(choice),
         head=trunk.head,
         head_kind=head.kind,
-        calibration="none" if head.kind == "logistic" else "temperature, folded into the head",
-        arguments={} if at_top else {"rungs": ",".join(rungs)},
+        calibration="none" if head.kind == "logistic" else CALIBRATED,
+        arguments=planted.arguments,
         probe=choice.probe,
         record={
             "strength": choice.probe.strength,

@@ -58,6 +58,6 @@ class TorchRunner:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         torch = self._torch
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # as the graph will
             output = self._module(torch.from_numpy(pixels).to(self._device, non_blocking=True))
             return np.asarray(output.float().cpu().numpy())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from graft.evaluate.intervals import Interval, paired_difference
 from graft.transfer.likeness import LIKE_FROM, UNLIKE_BELOW, Likeness
 from graft.transfer.stage_probes import StageScore, best, levelling_off, plainest
-from graft.transfer.trunk import FEATURES
+from graft.transfer.trunk import TOP
 
 Amount = Literal["little", "quite a lot", "a million"]
 Column = Literal["similar", "different"]
@@ -80,7 +80,7 @@ class Strategy:
             return "train from scratch"
         if self.kind == "finetune":
             return f"fine-tune from {self.cut} up" if self.cut else "fine-tune all of the network"
-        if self.rungs == (FEATURES,):
+        if self.rungs == TOP:
             return "probe: a linear head on the top features"
         if len(self.rungs) == 1:
             return f"probe: a linear head on the earlier stage {self.rungs[0]}"
@@ -225,7 +225,7 @@ def weigh(advice: Advice, trials: Sequence[Trial], groups: NDArray[np.int64] | N
     rival = max(others, key=lambda trial: trial.right.mean(), default=None)
     if rival is not None:
         gain = paired_difference(decided.right, rival.right, groups)
-        by = f"by {100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+        by = f"by {gain.points()}"
         if gain.low > 0:
             sentences.append(f"{mine} beats {rival.strategy.words} {by}.")
         else:
@@ -238,8 +238,8 @@ def weigh(advice: Advice, trials: Sequence[Trial], groups: NDArray[np.int64] | N
 
 def _expected_probe(column: Column, scores: Sequence[StageScore]) -> Strategy:
     """The probe of the table's first row: on the top, or on the best of the earlier stages."""
-    earlier = [score for score in scores if len(score.rungs) == 1 and score.rungs != (FEATURES,)]
-    return Strategy("probe", best(earlier).rungs if column == "different" and earlier else (FEATURES,))
+    earlier = [score for score in scores if len(score.rungs) == 1 and score.rungs != TOP]
+    return Strategy("probe", best(earlier).rungs if column == "different" and earlier else TOP)
 
 
 def _by_table(found: Cell, probe: Strategy, stages: Sequence[str]) -> Strategy:
@@ -281,7 +281,7 @@ def _of_probes(by_table: Strategy, plain: StageScore, scores: Sequence[StageScor
     if other is None:
         return f"Measured: {words} is right on {share}."
     gain = paired_difference(plain.right, other.right, plain.groups)
-    points = f"{100 * gain.value:+.1f} points ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+    points = gain.points()
     return (
         f"Measured: {words} is right on {share}, the table's choice, {by_table.rungs[0]}, on "
         f"{interval(other).percent()}: {points}; measurement wins."

@@ -9,6 +9,7 @@ what a search touches. It names candidates, and these are compared exactly; what
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from pathlib import Path
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
 EXACT_UP_TO: Final = 100_000
 """Pictures that are compared one by one: beyond, an index pays."""
 
+SUFFIX: Final = ".usearch"
 _CANDIDATES: Final = 8  # compared exactly, for each neighbour asked for
 _EFFORT: Final = 256  # nodes of the graph that a search keeps in view, at the least
 _BATCH: Final = 4096  # rows that are added at a time
+_KEPT: Final = 4  # indexes in a folder, each about as large as the features that it stands for
 
 
 def nearest_by_index(
@@ -51,7 +54,7 @@ def nearest_by_index(
     hidden = np.empty(0, np.int64) if left_out is None else left_out
     index = _opened(rows, metric, file, progress)
     wanted = min(rows.count, _CANDIDATES * k + len(hidden))
-    index.expansion_search = max(_EFFORT, wanted)
+    index.expansion_search = max(_EFFORT, wanted)  # type: ignore[misc]  # its setter has no annotation
     matches = index.search(placed(query[None], metric)[0], wanted)
     candidates = np.setdiff1d(np.asarray(matches.keys, np.int64), hidden)  # sorted: ties keep the rows' order
     few = rows.read(candidates)
@@ -69,6 +72,8 @@ def _opened(rows: Rows, metric: Metric, file: Path, progress: Progress) -> Index
         ) from error
     if not file.is_file():
         _build(rows, metric, file, progress)
+    with contextlib.suppress(OSError):
+        file.touch()  # those unused for longest are the first to go
     index = Index.restore(file, view=True)
     if index is None or len(index) != rows.count or index.ndim != rows.width:
         raise GraftError(f"{shown(file)} is not an index of these pictures; delete it and try again")
@@ -91,9 +96,17 @@ def _build(rows: Rows, metric: Metric, file: Path, progress: Progress) -> None:
         try:
             index.save(partial)
             os.replace(partial, file)
+            _forget(file.parent)
         finally:
             partial.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # usearch raises the latter for a full disk
         raise GraftError(
             f"the cache cannot be written: {shown(file.parent)}: {error}; free some space or give another --cache"
         ) from error
+
+
+def _forget(folder: Path) -> None:
+    """Leave the indexes that were used last; a search that has another one open goes on reading it."""
+    known = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in known[_KEPT:]:
+        path.unlink(missing_ok=True)

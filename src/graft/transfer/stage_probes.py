@@ -19,7 +19,7 @@ from graft.progress import Progress, silent
 from graft.transfer.features import Features
 from graft.transfer.logistic import Floats, Rows
 from graft.transfer.probe import Probe, fit_probe
-from graft.transfer.trunk import FEATURES, Trunk
+from graft.transfer.trunk import FEATURES, TOP, Trunk
 
 _MOST_ROWS: Final = 4096  # more narrow the intervals to no purpose
 _MOST_COLUMNS: Final = 2304  # of several rungs together: the fit's time grows with their square
@@ -92,13 +92,13 @@ def best(scores: Sequence[StageScore]) -> StageScore:
     return min(scores, key=lambda score: score.log_loss)
 
 
-def plainest(scores: Sequence[StageScore], expected: tuple[str, ...] = (FEATURES,)) -> StageScore:
+def plainest(scores: Sequence[StageScore], expected: tuple[str, ...] = TOP) -> StageScore:
     """The first that no other beats beyond noise: the one expected, else the top, else one stage, else several.
 
     expected: its rungs. Stages of one kind are taken in the order of their log loss.
     """
     judge = max(scores, key=lambda score: score.accuracy)
-    order = sorted(scores, key=lambda s: (s.rungs != expected, len(s.rungs), s.rungs != (FEATURES,), s.log_loss))
+    order = sorted(scores, key=lambda s: (s.rungs != expected, len(s.rungs), s.rungs != TOP, s.log_loss))
     return next(score for score in order if not judge.beyond_noise(score))
 
 

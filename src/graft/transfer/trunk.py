@@ -1,4 +1,7 @@
-"""The frozen trunk: exported to ONNX once for each set of weights, then opened from the cache without torch."""
+"""The trunk: exported to ONNX once for each set of weights, then opened from the cache without torch.
+
+A network that was fine-tuned becomes a trunk likewise.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +25,14 @@ from graft.progress import Progress, silent
 from graft.runtime.device import Device
 from graft.runtime.onnx import OnnxRunner
 
+if TYPE_CHECKING:
+    from graft.models.network import Built
+
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 TRUNK_VERSION: Final = 3  # raise it when the exported graph changes
 FEATURES: Final = "features"  # the highest rung of the ladder: what a new head grows on
+TOP: Final = (FEATURES,)  # the rungs of a head that stands on nothing else
 _LADDER: Final = "ladder"  # the graph's output
 _GRAPH, _WEIGHTS, _RECORD = "trunk.onnx", "weights.safetensors", "trunk.json"
 
@@ -127,8 +134,21 @@ def open_trunk(source: Source, cache: Path, *, progress: Progress = silent) -> T
     return trunk
 
 
-def runner(trunk: Trunk, source: Source, device: Device) -> Run:
-    """What runs the trunk: ONNX Runtime on a CPU, PyTorch on a GPU."""
+def tuned_trunk(built: Built, before: Trunk, folder: Path) -> Trunk:
+    """The trunk of a network that began as `before` and was fine-tuned, written into `folder`.
+
+    The layer that is left off is the network's last one as it is now. Raises GraftError when it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(built, folder, size=before.size)
+        return replace(before, folder=folder, key=_digest(folder / _WEIGHTS)[:32])
+    except OSError as error:
+        raise GraftError(f"{shown(folder)} cannot be written: {error.strerror}; free some space") from error
+
+
+def runner(trunk: Trunk, whole: Source | Built, device: Device) -> Run:
+    """What runs the trunk: ONNX Runtime on a CPU, PyTorch on a GPU, which needs the `whole` network."""
     if device == "cpu":
         return OnnxRunner(trunk.graph)
     from graft.models.build import build
@@ -136,39 +156,49 @@ def runner(trunk: Trunk, source: Source, device: Device) -> Run:
     from graft.runtime.device import TorchRunner
     from graft.runtime.export import pixels_first
 
-    return TorchRunner(pixels_first(Ladder(build(source).network), trunk.mean, trunk.std), device)
+    built = build(whole) if isinstance(whole, Source) else whole
+    return TorchRunner(pixels_first(Ladder(built.network), trunk.mean, trunk.std), device)
 
 
 def _export(source: Source, key: str, folder: Path) -> None:
-    """Write graph, weights and record into `folder`."""
+    """Build the network of `source` and write graph, weights and record into `folder`."""
     import torch
-    from safetensors.torch import save_file
 
     from graft.models.build import build
     from graft.models.network import Ladder, head, stage_names
-    from graft.runtime.export import export_onnx, pixels_first
-    from graft.runtime.ladder import finish_ladder
 
     built = build(source)
     size = source.size or built.size
-    ladder = Ladder(built.network).eval()
-    export_onnx(pixels_first(ladder, built.mean, built.std), folder / _GRAPH, size=size, output=_LADDER)
-    finish_ladder(folder / _GRAPH, ladder=_LADDER, features=FEATURES)
-    state = built.network.state_dict()
-    save_file({theirs: state[ours].contiguous() for ours, theirs in built.published.items()}, folder / _WEIGHTS)
     linear = head(built.network)
     ours = next(name for name, tensor in built.network.state_dict(keep_vars=True).items() if tensor is linear.weight)
     record = Trunk(
         folder, source.network, source.builder, source.architecture, key,
         built.published[ours].removesuffix(".weight"), stage_names(built.network),
-        ladder.widths(torch.zeros(1, 3, size, size)), size, built.mean, built.std, built.interpolation,
+        Ladder(built.network).eval().widths(torch.zeros(1, 3, size, size)), size, built.mean, built.std,
+        built.interpolation,
     )  # fmt: skip
+    _write(built, folder, size=size)
     digests = {name: _digest(folder / name) for name in (_GRAPH, _WEIGHTS)}
     for name in digests:
         _flush(folder / name)
     text = json.dumps({**asdict(record), "folder": "", "files": digests}, indent=1)
     (folder / _RECORD).write_text(text)
     _flush(folder / _RECORD)
+
+
+def _write(built: Built, folder: Path, *, size: int) -> None:
+    """Write a network's ladder as a graph, and all of its tensors."""
+    from safetensors.torch import save_file
+
+    from graft.models.network import Ladder
+    from graft.runtime.export import export_onnx, pixels_first
+    from graft.runtime.ladder import finish_ladder
+
+    ladder = pixels_first(Ladder(built.network).eval(), built.mean, built.std)
+    export_onnx(ladder, folder / _GRAPH, size=size, output=_LADDER)
+    finish_ladder(folder / _GRAPH, ladder=_LADDER, features=FEATURES)
+    state = built.network.state_dict()
+    save_file({theirs: state[ours].contiguous() for ours, theirs in built.published.items()}, folder / _WEIGHTS)
 
 
 def _read(folder: Path) -> Trunk | None:

@@ -20,20 +20,16 @@ from threadpoolctl import threadpool_limits
 from graft.evaluate.intervals import Interval, effective_number, tango
 from graft.progress import Progress, silent
 from graft.transfer.heads.folds import Labels
-from graft.transfer.heads.head import Fitted, Head, Kind, log_loss
+from graft.transfer.heads.head import NAMES, Fitted, Head, Kind, log_loss
 from graft.transfer.heads.lda import fit_lda
 from graft.transfer.heads.rbf import LANDMARKS, fit_rbf
 from graft.transfer.logistic import Floats, Rows
 from graft.transfer.probe import Probe, fit_probe, softmax
 
-_FEWEST: Final = 40  # held-out rows; with fewer, a difference that matters is within noise
+FEWEST_TO_COMPARE: Final = 40  # held-out rows; with fewer, a difference that matters is within noise
 _LDA_WIDTH: Final = 4096  # features, and …
 _LDA_WORK: Final = 2**39  # … rows × features², and …
 _RBF_WORK: Final = 2**38  # … rows × landmarks²: a few seconds of two cores each
-
-_NAMES: Final[dict[Kind, str]] = {
-    "logistic": "logistic regression", "lda": "linear discriminant analysis", "rbf": "the RBF machine"
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,10 +115,10 @@ def choose_head(
             if too_much is not None:
                 trials.append(HeadTrial(kind, 0, note=too_much))
                 continue
-            progress(f"fitting {_NAMES[kind]}", 0, 1)
+            progress(f"fitting {NAMES[kind]}", 0, 1)
             started = time.perf_counter()
             found = fitted()
-            progress(f"fitting {_NAMES[kind]}", 1, 1)
+            progress(f"fitting {NAMES[kind]}", 1, 1)
             own = right(found.held_out)
             seconds, loss = time.perf_counter() - started, log_loss(found.held_out[judged], labels[judged])
             over = gain(own, usual, weight, near)
@@ -157,7 +153,7 @@ def _share(right: NDArray[np.bool_], weight: Floats | None) -> float:
 def _too_small_or_large(judged: NDArray[np.bool_], labels: Labels, fold: Labels, num_classes: int) -> str | None:
     """Why heads cannot be compared, or None where they can."""
     held_out = int((fold >= 0).sum())
-    if held_out < _FEWEST:
+    if held_out < FEWEST_TO_COMPARE:
         return f"{held_out} held-out pictures are too few to tell heads apart"
     if not judged.any():
         return f"{len(labels):,} pictures of {num_classes:,} classes are too many to hold each out"
@@ -184,17 +180,12 @@ def _reason(kind: Kind, trials: tuple[HeadTrial, ...], count: int) -> str:
     usual = trials[0].accuracy
     assert usual is not None
     compared = [trial for trial in trials if trial.gain is not None]
-    skipped = "".join(f"; {_NAMES[trial.kind]} was not tried, {trial.note}" for trial in trials if trial.note)
+    skipped = "".join(f"; {NAMES[trial.kind]} was not tried, {trial.note}" for trial in trials if trial.note)
     against = f"logistic regression, right on {100 * usual:.1f} % of {count:,} held-out pictures"
-    differences = {trial.kind: f"{_NAMES[trial.kind]} {_points(trial.gain)}" for trial in compared if trial.gain}
+    differences = {trial.kind: f"{NAMES[trial.kind]} {trial.gain.points()}" for trial in compared if trial.gain}
     if kind == "logistic":
         listed = " and ".join(differences.values())
         return f"{against}: beside it {listed}, which is within noise or worse, and the simplest head stays{skipped}"
     rest = [text for other, text in differences.items() if other != kind]
     beside = f" ({rest[0]})" if rest else ""
     return f"{differences[kind]} beside {against}: more than noise{beside}{skipped}"
-
-
-def _points(gain: Interval) -> str:
-    """`+3.3 points (95 % interval +2.1 to +4.5)`."""
-    return f"{100 * gain.value:+.1f} points (95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from graft.classifier import GAMMA, LANDMARKS
 from graft.transfer.logistic import Floats, Rows
@@ -15,6 +16,9 @@ from graft.transfer.probe import softmax
 Kind = Literal["logistic", "lda", "rbf"]
 Labels = NDArray[np.int64]
 
+NAMES: Final[dict[Kind, str]] = {
+    "logistic": "logistic regression", "lda": "linear discriminant analysis", "rbf": "the RBF machine"
+}  # fmt: skip
 _STEPS: Final = 50  # of Newton's method; about six are needed
 _RANGE: Final = 1e4  # how far the temperature may be from the scores' own spread, either way
 
@@ -71,9 +75,15 @@ class Fitted:
     settings: str
 
 
+def logits(rows: Rows, head: Head) -> Floats:
+    """The head's logits (N, K) of every row (N, D); the same bits on any number of cores."""
+    with threadpool_limits(limits=1, user_api="blas"):  # our threads share the work
+        return np.concatenate(list(rows.each(lambda _, x: head.logits(x), head.weight.shape[1])))
+
+
 def probabilities(rows: Rows, head: Head) -> Floats:
     """The head's probabilities (N, K) of every row (N, D)."""
-    return np.concatenate(list(rows.each(lambda _, x: softmax(head.logits(x)), head.weight.shape[1])))
+    return softmax(logits(rows, head))
 
 
 def unit(x: Floats) -> Floats:
