@@ -58,9 +58,9 @@ def test_flips_alone_make_no_views() -> None:
 
 
 def test_a_batch_is_chosen_where_the_settings_leave_it_open() -> None:
-    assert with_batch(TrainingSettings(), 1000).batch == 32
-    assert with_batch(TrainingSettings(), 21).batch == 21
-    assert with_batch(TrainingSettings(accumulate=4), 40).batch == 10
+    sizes = {4: 4, 8: 8, 200: 8, 500: 15, 1024: 32, 9000: 32}
+    assert {n: with_batch(TrainingSettings(), n).batch for n in sizes} == sizes
+    assert with_batch(TrainingSettings(accumulate=4), 20).batch == 5
     assert with_batch(TrainingSettings(batch=16), 21).batch == 16
     with pytest.raises(UsageError, match="batch must be at most the 21 pictures of the training split, got 64"):
         with_batch(TrainingSettings(batch=64), 21)

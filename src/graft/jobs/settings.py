@@ -22,7 +22,7 @@ __all__ = [
 
 STRATEGIES: Final = ("auto", "probe", "finetune", "scratch")
 FINETUNING: Final[dict[str, Any]] = {
-    "epochs": 6,
+    "epochs": 3,
     "optimizer": "adamw",
     "rate": 1e-3,
     "layer_decay": 0.85,

@@ -41,7 +41,9 @@ from graft.transfer.probe import softmax
 Watch = Callable[[Event], None]
 
 VIEWS: Final = 4  # of each picture at most, the plain one among them
-BATCH: Final = 32  # pictures, where the settings leave it open
+BATCH: Final = 32  # pictures at most, where the settings leave it open, and …
+SMALL_BATCH: Final = 8  # … at least, where there are as many, so that …
+STEPS: Final = 32  # … an epoch of few pictures has so many steps
 WHOLE_SHARE: Final = 1 / 3  # of the epochs or the time, in which the whole network is tuned
 _LEAST_SECONDS: Final = 1.0  # for a phase, however little of a budget is left: at least one step is taken
 _AT_ONCE: Final = 32  # pictures in a pass that scores them
@@ -98,12 +100,13 @@ def give_head(network: nn.Module, weight: NDArray[np.float32], bias: NDArray[np.
 
 
 def with_batch(training: TrainingSettings, pictures: int) -> TrainingSettings:
-    """The settings with a batch: theirs, else BATCH, or fewer where there are not so many pictures to learn from.
+    """The settings with a batch: theirs, else BATCH, or fewer where there are few pictures to learn from.
 
     Raises UsageError, before any map is made, for a batch that is larger than that.
     """
     if training.batch is None:
-        training = replace(training, batch=max(1, min(BATCH, pictures // training.accumulate)))
+        few = min(BATCH, max(SMALL_BATCH, pictures // STEPS))
+        training = replace(training, batch=max(1, min(few, pictures // training.accumulate)))
     pictures_per_step(training, pictures)
     return training
 
