@@ -1,6 +1,6 @@
 """Training from scratch: accuracy on Fashion-MNIST, speed against the plain PyTorch loop, and resuming after kill −9.
 
-python -m benchmarks.training fashion lenet       LeNet-5, three epochs                      (a minute on two cores)
+python -m benchmarks.training fashion lenet [SEED]  LeNet-5, three epochs               (a minute on two cores)
 python -m benchmarks.training fashion resnet      ResNet-20 in its CIFAR form                (10 minutes on two cores)
 python -m benchmarks.training speed [network …]   pictures a second, the two loops in turns  (4 minutes)
 python -m benchmarks.training kill [times]        kill −9 at random moments, 20 times        (3 minutes)
@@ -279,8 +279,10 @@ def _last_step(folder: Path) -> int | None:
 if __name__ == "__main__":
     command, *words = sys.argv[1:] or ["fashion"]
     if command == "fashion":
-        for name in words or ["lenet", "resnet"]:
-            fashion(name)
+        seeds = [int(word) for word in words if word.isdigit()] or [0]
+        for name in [word for word in words if not word.isdigit()] or ["lenet", "resnet"]:
+            for seed in seeds:
+                fashion(name, seed)
     elif command == "speed":
         speed(words)
     elif command == "kill":

@@ -1,6 +1,6 @@
 """What the lectures say of training, tried on Fashion-MNIST: each study keeps its numbers and draws its picture.
 
-python -m benchmarks.training_studies degradation     plain and residual networks of 20 and 56 layers  (8 minutes)
+python -m benchmarks.training_studies degradation     plain and residual networks of 20 and 56 layers  (14 minutes)
 python -m benchmarks.training_studies activations     ReLU against tanh, epochs to a training error     (8 minutes)
 python -m benchmarks.training_studies optimizers      LeNet-5 with each optimiser, three epochs         (5 minutes)
 python -m benchmarks.training_studies schedules       LeNet-5 with each schedule, three epochs          (5 minutes)
