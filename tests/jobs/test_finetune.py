@@ -30,7 +30,7 @@ from graft.training.history import Epoch, Event, Start
 from graft.transfer import finetune as phases
 from graft.transfer.heads.rbf import fit_rbf
 from graft.transfer.probe import fit_probe, softmax
-from graft.transfer.trunk import FEATURES
+from graft.transfer.trunk import FEATURES, TOP
 from jobs.textures import NETWORK, drawn_weights, textures
 
 QUICK = finetuning(
@@ -146,6 +146,7 @@ def test_the_head_begins_as_a_probe_that_never_saw_the_validation_pictures(
     tune = finetune.tune
     monkeypatch.setattr(finetune, "fit_probe", noted)
     monkeypatch.setattr(finetune, "tune", watched)
+    monkeypatch.setattr(finetune, "last_head", lambda _ground, own, *_rest: LastHead(own, TOP, "its own"))
     sources: list[Any] = []
     monkeypatch.setattr(
         phases, "fit", lambda *given, **named: (sources.extend(given[1:3]), loop.fit(*given, **named))[1]
@@ -169,7 +170,7 @@ def test_the_head_begins_as_a_probe_that_never_saw_the_validation_pictures(
 def test_a_head_chosen_anew_on_stages_of_the_tuned_network_is_one_network_in_graph_and_pytorch(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With so few validation pictures none is tried; here it is, and it is a kernel machine on two stages."""
+    """Here it is a kernel machine on two stages."""
     seen: dict[str, Any] = {}
 
     def anew(tuned: Ground, *_rest: Any) -> LastHead:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from graft.evaluate.intervals import paired_difference
 from graft.jobs.ground import Ground
-from graft.jobs.heads import last_head
+from graft.jobs.heads import choose_on, last_head
 from graft.jobs.settings import TrainSettings
 from graft.progress import silent
 from graft.transfer.heads.head import Head
@@ -84,19 +84,22 @@ def test_one_that_is_not_leaves_it_where_it_is() -> None:
     assert last.reason.startswith("the network keeps its own head: ")
 
 
-def test_few_validation_pictures_choose_nothing_and_calibrate_nothing() -> None:
+def test_where_validation_pictures_are_too_few_to_judge_the_head_is_new() -> None:
     for val in (0, 1, 39):
-        last = last_head(ground(val=val), OWN, ("stage",), TrainSettings(), silent)
-        assert (last.head, last.rungs, last.gain, last.calibration) == (OWN, TOP, None, "none")
-        assert f"{val} validation pictures can tell neither" in last.reason
+        found = ground(val=val, told_by_stage=False)
+        last = last_head(found, OWN, ("stage",), TrainSettings(), silent)
+        assert (last.rungs, last.gain, len(last.trials)) == (("stage",), None, 3)
+        chosen = choose_on(found, ("stage",), TrainSettings(), silent).head
+        np.testing.assert_array_equal(last.head.weight, chosen.weight)  # no temperature is set on so few
+        assert f"; {val} validation pictures are too few" in last.reason
 
 
 def test_near_duplicates_of_training_pictures_are_not_asked() -> None:
     found = ground()
     cast(Any, found.gathered).groups[TRAIN : TRAIN + 21] = 0
     last = last_head(found, OWN, ("stage",), TrainSettings(), silent)
-    assert (last.rungs, last.gain) == (TOP, None)
-    assert "39 validation pictures can tell neither" in last.reason
+    assert last.gain is None
+    assert "39 validation pictures are too few" in last.reason
 
 
 def test_balanced_classes_weigh_alike_and_near_duplicates_count_once() -> None:

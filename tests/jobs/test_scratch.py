@@ -203,7 +203,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_strategy_s_defaults(tmp_p
 
 def test_fine_tuning_has_defaults_of_its_own_which_step_aside() -> None:
     usual = finetuning()
-    assert (usual.optimizer, usual.rate, usual.mixup, usual.label_smoothing) == ("adamw", 1e-3, 0.2, 0.1)
+    assert (usual.optimizer, usual.rate, usual.mixup, usual.label_smoothing) == ("adamw", 1e-4, 0.2, 0.1)
     assert usual.frozen_statistics
     assert TrainingSettings.from_toml(finetuning(epochs=9).to_toml()) == finetuning(epochs=9)
     assert finetuning(optimizer="momentum").rate is None  # its own usual one

@@ -68,21 +68,27 @@ def choose_on(ground: Ground, rungs: Sequence[str], settings: TrainSettings, pro
 def last_head(
     ground: Ground, own: Head, rungs: tuple[str, ...], settings: TrainSettings, progress: Progress
 ) -> LastHead:
-    """The tuned network's own head, or one chosen anew on `rungs` of its ladder where that is right more often.
+    """One chosen anew on `rungs` of the tuned network's ladder, or its own, where that is right as often or more.
 
     ground: with the tuned trunk and its features. Judged on the validation pictures that are no near-duplicates of
-    training pictures, on which the winner's temperature is set as well; too few of them leave all as it is. A head that
-    is fitted anew sees features that were tuned on the same pictures, so its cross-validation flatters it; the
-    validation pictures do not. A gain within noise is taken too, for neither head costs more than the other.
+    training pictures, on which the winner's temperature is set as well; where they are too few to judge, the new head
+    it is, for the probes chose where it stands, and few pictures hardly train one by gradients. A head that is fitted
+    anew sees features that were tuned on the same pictures, so its cross-validation flatters it; the validation
+    pictures do not. A gain within noise is taken too, for neither head costs more than the other.
     """
     gathered = ground.gathered
     val = gathered.indices("val")
     val = val[~np.isin(gathered.groups[val], gathered.groups[gathered.indices("train")])]
-    if len(val) < FEWEST_TO_COMPARE:
-        few = f"{len(val)} validation pictures can tell neither another from it nor how sure it should be"
-        return LastHead(own, TOP, f"the network's own head stays as it is: {few}")
-    labels = gathered.labels[val]
+    where = "the top features" if rungs == TOP else f"{len(rungs)} stages" if rungs[1:] else rungs[0]
     choice = choose_on(ground, rungs, settings, progress)
+    if len(val) < FEWEST_TO_COMPARE:
+        few = f"{len(val)} validation pictures are too few to hold it against the network's own"
+        calibration = "none" if choice.head.kind == "logistic" else CALIBRATED
+        return LastHead(
+            choice.head, rungs, f"a new head: {NAMES[choice.head.kind]} on {where}; {few}", calibration,
+            trials=choice.trials,
+        )  # fmt: skip
+    labels = gathered.labels[val]
     own_logits, other_logits = logits(rows_of(ground, val, TOP), own), logits(rows_of(ground, val, rungs), choice.head)
     weights = class_weights(labels, len(gathered.collection.classes), settings.class_weights)
     gained = gain(
@@ -92,7 +98,6 @@ def last_head(
     better = gained.value > 0
     chosen, at, said = (choice.head, rungs, other_logits) if better else (own, TOP, own_logits)
     factor = np.float32(inverse_temperature(said, labels))
-    where = "the top features" if rungs == TOP else f"{len(rungs)} stages" if rungs[1:] else rungs[0]
     reason = (
         f"{'a new head' if better else 'the network keeps its own head'}: {NAMES[choice.head.kind]} on {where} gains "
         f"{gained.points()} on {len(val):,} validation pictures{'' if weights is None else ', classes weighed alike'}"

@@ -24,7 +24,7 @@ STRATEGIES: Final = ("auto", "probe", "finetune", "scratch")
 FINETUNING: Final[dict[str, Any]] = {
     "epochs": 3,
     "optimizer": "adamw",
-    "rate": 1e-3,
+    "rate": 1e-4,
     "layer_decay": 0.85,
     "weight_decay": 0.05,
     "warmup": 0.5,
