@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from graft.classifier import load
@@ -20,9 +21,11 @@ SCRIPT = "from graft.cli.app import main; main()"
 
 
 def started(environment: dict[str, str], *arguments: str | Path) -> subprocess.Popen[str]:
+    """A run that hears Ctrl-C even where these tests do not: shells keep it from what they start in the background."""
     return subprocess.Popen(
         (sys.executable, "-c", SCRIPT, *map(str, arguments)), env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
