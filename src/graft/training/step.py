@@ -95,7 +95,7 @@ def rate_at(task: Task, state: State) -> float:
         step=state.step,
         steps=plan.steps,
         steps_per_epoch=plan.steps_per_epoch,
-        warmup_steps=round(settings.warmup * plan.steps_per_epoch),
+        warmup_steps=_warmup_steps(settings, plan),
     )
     return plan.rate * shape * state.plateau.factor
 
@@ -220,3 +220,9 @@ def evaluate(task: Task, network: nn.Module, pictures: Source, pool: ThreadPoolE
 def _step_seed(seed: int, step: int, rank: int) -> int:
     """What dropout and its like are drawn from in one step of one process."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _warmup_steps(settings: TrainingSettings, plan: Plan) -> int:
+    """As many as were asked for; half of the run at most where a budget decides how long that is."""
+    steps = round(settings.warmup * plan.steps_per_epoch)
+    return steps if settings.budget is None else min(steps, plan.steps // 2)
