@@ -75,7 +75,6 @@ def _fresh(name: str, seed: int, training: bool) -> tuple[nn.Module, tuple[int, 
     """A network with drawn weights, and the channels and side (pixels) of the smallest pictures to check it on."""
     import torch
 
-    from graft.models.adapter import adapt
     from graft.models.catalog import CARDS, create, find
     from graft.models.weights import PACKAGED
 
@@ -83,6 +82,8 @@ def _fresh(name: str, seed: int, training: bool) -> tuple[nn.Module, tuple[int, 
         if name in (packaged.name, packaged.name.removeprefix("efficientnet-")):
             name = f"timm:{packaged.timm_name}"
     if name.startswith("timm:"):
+        from graft.models.adapter import adapt
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             built = adapt(name.removeprefix("timm:"), num_classes=CLASSES)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 
 from graft.errors import BadModel, shown
 from graft.models.activation import with_activation
-from graft.models.adapter import adapt
 from graft.models.card import Card, Published
 from graft.models.catalog import create, find
 from graft.models.network import Built, head
@@ -45,6 +43,8 @@ def bare(builder: Builder, architecture: str, *, num_classes: int, activation: s
     Raises UsageError for an architecture that cannot be cut.
     """
     if builder == "timm":
+        from graft.models.adapter import adapt  # with timm, seconds that our own networks do without
+
         return adapt(architecture, num_classes=num_classes)
     card = find(architecture)
     with torch.device("meta"):  # no time spent on drawing weights that are to be replaced
@@ -80,6 +80,8 @@ def _read_as(card: Card, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
 
 def _build_timms(source: Source) -> Built:
     if source.file is None:
+        from graft.models.adapter import adapt
+
         with _downloading(source.network):
             return adapt(source.architecture, pretrained=True)
     tensors = read_weights(source.file)
@@ -94,6 +96,8 @@ def _download(published: Published, network: str) -> dict[str, Tensor]:
     """The tensors that a library publishes, by its names: its own download, kept in its own cache."""
     with _downloading(network):
         if published.library == "timm":
+            import timm
+
             theirs: nn.Module = timm.create_model(published.model, pretrained=True)
         else:
             from torchvision import models  # type: ignore[import-untyped]
@@ -194,6 +198,8 @@ def _num_classes(tensors: Mapping[str, Tensor], timm_name: str) -> int:
 
     1,000 where there is no such tensor, and for names that timm does not know; what is wrong is said further on.
     """
+    import timm
+
     if not timm.is_model(timm_name):
         return 1000
     layer = timm.get_pretrained_cfg_value(timm_name, "classifier")

@@ -55,12 +55,13 @@ def fresh(planned: Plan, *, num_classes: int, seed: int) -> tuple[nn.Module, dic
     """
     import torch
 
-    from graft.models.adapter import adapt
     from graft.models.catalog import create
 
     if planned.builder == "graft":
         network = create(planned.architecture, num_classes=num_classes, seed=seed).train()
         return network, {name: name for name in network.state_dict()}
+    from graft.models.adapter import adapt  # with timm, seconds that our own networks do without
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = adapt(planned.architecture, num_classes=num_classes)

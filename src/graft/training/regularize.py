@@ -14,7 +14,6 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth  # type: ignore[import-untyped]
 
 from graft.errors import UsageError
 
@@ -126,6 +125,8 @@ def with_stochastic_depth(network: nn.Module, p: float) -> nn.Module:
     Source: Huang et al., ECCV 2016, §3, eq. 4, arXiv:1603.09382. Departures: drawn for each sample, not for the batch;
     a branch that stays is scaled by 1/(1 − p) while training, where the paper scales by 1 − p when it predicts.
     """
+    from torchvision.ops import StochasticDepth  # type: ignore[import-untyped]
+
     _check_probability("stochastic depth", p)
     blocks = [module for module in network.modules() if hasattr(module, DROP_PATH)]
     if not blocks:
