@@ -56,11 +56,12 @@ class Way:
 
 
 WAYS: Final = (
+    Way("top", "graft: probe, top features", "#e69f00", ("--strategy", "probe", "--probe-on", "top")),
     Way("probe", "graft: probe", "#56b4e9", ("--strategy", "probe")),
     Way("finetune", "graft: fine-tune", "#0072b2", ("--strategy", "finetune")),
     Way("timm", "timm's script, 4 epochs", "#009e73", epochs=4, keeps="best"),
     Way("fastai", "fastai, fine_tune(4)", "#d55e00", epochs=4),
-    Way("plain", "PyTorch's tutorial, 8 epochs", "#cc79a7", epochs=8, keeps="best"),
+    Way("plain", "PyTorch's tutorial, 4 epochs", "#cc79a7", epochs=4, keeps="best"),
 )
 
 

@@ -71,7 +71,10 @@ def test_train_mode_is_stated_and_takes_the_batch_s_statistics() -> None:
     assert {gradient.verdict for gradient in report.gradients} <= {"agrees", "close", "flat"}
 
 
-def test_a_wrong_network_exits_with_1_and_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", range(12))
+def test_a_wrong_network_exits_with_1_and_names_the_layer(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """About half of the layer's inputs have no gradient anyway: too few looked at, and it seems right."""
+    torch.manual_seed(seed)
     wrong = nn.Sequential(nn.Linear(6, 5), Forgetful(), nn.Flatten(), nn.Linear(30, 3))
     monkeypatch.setattr("graft.jobs.check._fresh", lambda *_: (wrong, (1, 6)))
     report = check_gradients("lenet5")

@@ -143,7 +143,7 @@ def find_fault(
     x: Tensor,
     target: Tensor,
     *,
-    coordinates: int = 3,
+    coordinates: int = 10,
     training: bool = False,
     seed: int = 0,
     seconds: float = math.inf,
