@@ -1,4 +1,4 @@
-"""Five sets made from the data kit that differ in what they show and in how like ImageNet they are.
+"""Five sets made from the folder that GRAFT_DATA names, which differ in what they show and in likeness to ImageNet.
 
 Each is a folder of pictures and a list of them with a training part, at most FULL a class, and a test part, at most
 TEST a class, that no cut of the training part changes.
@@ -42,7 +42,7 @@ class LabelledSet:
 
 
 def make(name: str, build: Path) -> LabelledSet:
-    """The set of that name; its list, and the pictures that the kit holds in other forms, are written below `build`."""
+    """The set of that name; its list, and the pictures that lie there in other forms, are written below `build`."""
     folder, listed = DATA / name if name == TRASHNET else build / name, build / f"{name}.csv"
     if not listed.exists():
         pictures = _trashnet() if name == TRASHNET else tuple(_written(folder, MAKERS[name]))

@@ -61,7 +61,7 @@ WAYS: Final = (
     Way("finetune", "graft: fine-tune", "#0072b2", ("--strategy", "finetune")),
     Way("timm", "timm's script, 4 epochs", "#009e73", epochs=4, keeps="best"),
     Way("fastai", "fastai, fine_tune(4)", "#d55e00", epochs=4),
-    Way("plain", "PyTorch's tutorial, 4 epochs", "#cc79a7", epochs=4, keeps="best"),
+    Way("plain", "PyTorch's tutorial, 8 epochs", "#cc79a7", epochs=8, keeps="best"),
 )
 
 

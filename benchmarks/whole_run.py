@@ -80,10 +80,10 @@ def _peak_mib(process: int) -> float:
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished `graft train` with nothing known before it, its manifest, and what it says of the test pictures.
+    """A finished `graft train`, its manifest, and what it says of the test pictures.
 
     validation: (seconds since the process began, accuracy) at the end of each epoch, as written while it worked.
-    right: by path, whether a test picture was named rightly. disk_mib: what it left in its cache.
+    right: by path, whether a test picture was named rightly. disk_mib: what lies in its cache.
     """
 
     cost: Cost
@@ -99,11 +99,11 @@ class Trained:
         return float(self.manifest["test"]["top1"]["value"])
 
 
-def graft_train(folder: Path, split: Path, arguments: Sequence[str]) -> Trained:
-    """Run `graft train` on a split with an empty cache. Raises RunFailedError when it refuses."""
+def graft_train(folder: Path, split: Path, arguments: Sequence[str], *, cache: Path | None = None) -> Trained:
+    """Run `graft train` on a split; cache: None for an empty one. Raises RunFailedError when it refuses."""
     graft = str(Path(sys.executable).parent / "graft")
     with tempfile.TemporaryDirectory() as work:
-        home, cache = Path(work) / "run", Path(work) / "cache"
+        home, cache = Path(work) / "run", cache or Path(work) / "cache"
         home.mkdir()
         watch = _Histories(home)
         command = [graft, "train", str(folder), "--csv", str(split), "--out", str(home / "model"),

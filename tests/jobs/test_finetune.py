@@ -256,6 +256,29 @@ def test_a_killed_run_ends_with_the_same_bits(tuned: Path, home: Path, tmp_path:
     assert weights(out) == weights(tuned)
 
 
+def test_training_pictures_go_through_the_upper_part_only_and_come_out_as_from_the_whole(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, Ground] = {}
+    tuned_ground = finetune._tuned_ground
+
+    def both(ground: Ground, built: Any, below: Any, folder: Path, progress: Any) -> Ground:
+        assert below[0] == "layer3"
+        found["maps"] = tuned_ground(ground, built, below, folder, progress)
+        found["whole"] = tuned_ground(ground, built, None, folder.with_name("again"), progress)
+        return found["maps"]
+
+    monkeypatch.setattr(finetune, "_tuned_ground", both)
+    train.run(home / "photos", tmp_path / "m", settings(home, replace(QUICK, epochs=1), freeze="layer2"))
+    gathered = found["maps"].gathered
+    trained, everything = gathered.indices("train"), np.arange(len(gathered.labels))
+    assert gathered.features.computed == len(everything) - len(trained) > 0
+    assert found["whole"].gathered.features.computed == len(everything)
+    expected, rows = (found[way].gathered.features.rows(everything).read(slice(None)) for way in ("whole", "maps"))
+    assert np.abs(expected[trained]).max() > 0.5
+    np.testing.assert_allclose(rows, expected, rtol=0.01, atol=0.002 * np.abs(expected).max())
+
+
 def test_the_network_s_regularisers_and_balanced_classes_apply(home: Path, tmp_path: Path) -> None:
     """A class with a third of the pictures of the others; dropout and stochastic depth leave the names as they are."""
     photos = textures(tmp_path / "photos", 24, kinds=("across", "down"))

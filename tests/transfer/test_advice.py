@@ -29,9 +29,9 @@ def curve(*right: int, several: int = 0) -> tuple[StageScore, ...]:
     return (*(score((n,), r) for n, r in zip(names, right, strict=True)), score(names, several))
 
 
-RISING = curve(60, 80, 100, 120, 140, 160, 180, several=181)
+RISING = curve(60, 80, 100, 120, 140, 160, 180, several=165)
 FLAT_FROM_C = curve(60, 80, 179, 178, 180, 179, 180, several=181)
-FALLING = curve(60, 120, 190, 180, 150, 120, 100, several=191)
+FALLING = curve(60, 120, 190, 180, 150, 120, 100, several=175)
 
 
 def test_the_table_is_the_lectures() -> None:
@@ -63,7 +63,7 @@ def test_the_cell_follows_from_amount_and_likeness(pictures: int, like: Likeness
     assert cell(pictures, like).advised == advised
 
 
-def test_little_and_similar_data_gets_the_top_unless_another_stage_is_better_beyond_noise() -> None:
+def test_little_and_similar_data_gets_the_top_where_the_probes_agree_beyond_noise() -> None:
     agreed = advise([50, 50], LIKE, RISING, STAGES)
     assert agreed.by_table == agreed.by_evidence == agreed.decision == Strategy("probe", ("features",))
     against = advise([50, 50], LIKE, FALLING, STAGES)
@@ -79,6 +79,16 @@ def test_little_and_different_data_gets_the_best_earlier_stage_or_several_togeth
     assert advise([50, 50], UNLIKE, FALLING, STAGES).decision == Strategy("probe", ("c",))
     together = curve(60, 80, 100, 100, 90, 80, 70, several=160)
     assert advise([50, 50], UNLIKE, together, STAGES).decision.rungs == (*STAGES, "features")
+
+
+def test_several_stages_together_stay_where_a_single_one_is_better_within_noise() -> None:
+    close = curve(60, 80, 100, 120, 140, 160, 180, several=178)  # 2 of 200: Tango's interval has 0 in it
+    found = advise([50, 50], LIKE, close, STAGES)
+    assert found.decision.rungs == (*STAGES, "features")
+    assert "-1.0 points" in found.reason[-1]
+    assert found.reason[-1].endswith("within noise, and where that is so, several stages together are taken.")
+    above = advise([50, 50], LIKE, curve(60, 80, 100, 120, 140, 160, 150, several=180), STAGES)
+    assert above.reason[-1].endswith("measurement wins.")
 
 
 def test_fine_tuning_begins_where_probes_level_off() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from graft.evaluate.intervals import wilson
 from graft.transfer import stage_probes
 from graft.transfer.probe import fit_probe
-from graft.transfer.stage_probes import StageScore, best, levelling_off, plainest, probe_stages
+from graft.transfer.stage_probes import StageScore, best, levelling_off, probe_stages, steadiest
 from transfer.ladders import features_of, trunk_of
 
 COUNT = 240
@@ -55,7 +56,8 @@ def test_the_stage_that_tells_the_classes_apart_wins_over_a_top_that_forgot_them
     found = probed(tmp_path, {"low": stage(8, 0.1, 1), "middle": stage(8, 1.2, 2), "features": stage(8, 0.1, 3)})
     scores = tuple(found.values())
     assert best(scores).stage in ("middle", "low … middle", "low … features")
-    assert plainest(scores).rungs == ("middle",)
+    assert steadiest(scores).rungs == ("low", "middle")
+    assert steadiest([s for s in scores if len(s.rungs) == 1]).rungs == ("middle",)
     assert levelling_off(scores) == "middle"
     assert found["middle"].beyond_noise(found["features"])
 
@@ -66,7 +68,9 @@ def test_several_stages_win_where_each_knows_a_class_of_its_own(tmp_path: Path) 
         "middle": stage(8, 1.5, 2, classes=(1,)),
         "features": stage(8, 0.05, 3),
     }
-    assert plainest(tuple(probed(tmp_path, rungs).values())).rungs == ("low", "middle")
+    found = probed(tmp_path, rungs)
+    assert steadiest(tuple(found.values())).rungs == ("low", "middle")
+    assert all(found["low … middle"].beyond_noise(found[one]) for one in rungs)
 
 
 def test_a_stage_that_equals_the_features_is_left_out_and_a_stage_of_other_numbers_is_not(tmp_path: Path) -> None:
@@ -81,6 +85,16 @@ def test_rungs_too_wide_together_are_not_tried_together(tmp_path: Path, monkeypa
     assert list(found) == ["a", "b", "features", "a … b"]
 
 
+def test_what_is_too_large_to_cross_validate_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def narrow_only(rows: stage_probes.Rows, *given: object, **more: object) -> object:
+        probe = fit_probe(rows, *given, **more)  # type: ignore[arg-type]
+        return replace(probe, held_out=np.full_like(probe.held_out, np.nan)) if rows.width > 8 else probe
+
+    monkeypatch.setattr(stage_probes, "fit_probe", narrow_only)
+    found = probed(tmp_path, {"low": stage(8, 0.5, 1), "features": stage(8, 0.9, 2)})
+    assert list(found) == ["low", "features"]
+
+
 def made(rungs: tuple[str, ...], right: int, of: int = 100, log_loss: float = 0.5) -> StageScore:
     """A score that is right on the first `right` of its rows."""
     mask = np.arange(of) < right
@@ -93,12 +107,19 @@ def test_noise_is_mcnemars_table() -> None:
     assert not made(("a",), 63).beyond_noise(made(("b",), 60))
 
 
-def test_the_expected_stage_stays_unless_it_is_beaten_beyond_noise() -> None:
-    scores = [made(("low",), 60), made(("features",), 61), made(("low", "features"), 62)]
-    assert plainest(scores).rungs == ("features",)
-    assert plainest(scores, ("low",)).rungs == ("low",)
+def test_several_stages_stay_unless_they_are_beaten_beyond_noise() -> None:
+    low, features, both = made(("low",), 61), made(("features",), 62), made(("low", "features"), 60)
+    assert steadiest([low, features, both]).rungs == ("low", "features")
+    assert steadiest([low, features, both, made(("low", "middle"), 60), made(("a", "b", "c"), 63)]).rungs == both.rungs
+    assert steadiest([low, features, both, made(("middle",), 80)]).rungs == ("middle",)
+
+
+def test_of_single_stages_the_expected_one_stays_unless_it_is_beaten_beyond_noise() -> None:
+    scores = [made(("low",), 60), made(("features",), 61)]
+    assert steadiest(scores).rungs == ("features",)
+    assert steadiest(scores, ("low",)).rungs == ("low",)
     scores.append(made(("middle",), 80))
-    assert plainest(scores).rungs == plainest(scores, ("low",)).rungs == ("middle",)
+    assert steadiest(scores).rungs == steadiest(scores, ("low",)).rungs == ("middle",)
 
 
 def test_levelling_off_is_where_later_stages_gain_nothing() -> None:

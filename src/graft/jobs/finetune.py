@@ -2,7 +2,8 @@
 
 What a stopped run needs to go on lies in one folder: which pictures it had, its plan, and the state of each phase. The
 check: the finished network says of the validation pictures what its upper part says on their kept maps. In the end the
-tuned network is a trunk like any other: every picture runs through it once, and a head is chosen on its stages.
+tuned network is a trunk like any other: every picture runs through it once, or through its upper part where the maps
+below are kept, and a head is chosen on its stages.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ from graft.transfer.finetune import (
     with_batch,
 )
 from graft.transfer.heads.head import Head, probabilities
-from graft.transfer.maps import open_lower, seconds_per_view
+from graft.transfer.maps import Maps, open_lower, seconds_per_view
 from graft.transfer.probe import fit_probe
 from graft.transfer.trunk import TOP, runner, tuned_trunk
+from graft.transfer.tuned import remember_from_maps
 
 _AGREEMENT: Final = 0.02  # of a probability: maps went through float16
 _WEAKEST: Final = 100.0  # strength of the first head's penalty: long weights make large gradients below
@@ -110,7 +112,8 @@ def tune(
         )  # fmt: skip
         outcomes.append(outcome)
 
-    tuned, own = _tuned_ground(ground, built, folder / _TUNED, progress), _own_head(built)
+    below = None if whole or kept is None else (first, kept.maps)
+    tuned, own = _tuned_ground(ground, built, below, folder / _TUNED, progress), _own_head(built)
     if kept is not None and not whole:
         val = rows_of(tuned, gathered.indices("val"), TOP)
         check_agreement(probabilities(val, own), kept.said)
@@ -195,10 +198,13 @@ def _planned(
     return plan
 
 
-def _tuned_ground(ground: Ground, built: Built, folder: Path, progress: Progress) -> Ground:
+def _tuned_ground(
+    ground: Ground, built: Built, below: tuple[str, Maps] | None, folder: Path, progress: Progress
+) -> Ground:
     """The same with the tuned network as its trunk, and what that makes of every picture.
 
-    folder: for the network and its features, which nobody needs once the run is over.
+    below: the lowest tuned stage and the training pictures' maps below it, where nothing below was tuned; their rows
+    come from these. folder: for the network and its features, which nobody needs once the run is over.
     """
     progress("exporting the tuned network", 0, 1)
     built.network.eval()
@@ -207,6 +213,13 @@ def _tuned_ground(ground: Ground, built: Built, folder: Path, progress: Progress
     store, gathered = Store(folder / "features"), ground.gathered
     row_bytes = 2 * trunk.row_width + KEY_BYTES
     store.make_room(len(gathered.labels) * row_bytes, what="the features of the tuned network")
+    if below is not None:
+        keys, judged = gathered.features.keys, (*gathered.indices("val"), *gathered.indices("test"))
+        whole = {keys[i] for i in judged}  # judged through the whole network, also where a copy was trained on
+        which = np.array([-1 if keys[i] in whole else i for i in gathered.indices("train")])
+        remember_from_maps(
+            built, *below, gathered.features, which, trunk, ground.preprocess, store, progress=progress
+        )  # fmt: skip
     features = extract(
         gathered.collection.samples, runner(trunk, built, ground.device), ground.preprocess, store,
         trunk_key=trunk.key, width=trunk.row_width, on_gpu=ground.device != "cpu", strict=True, progress=progress,

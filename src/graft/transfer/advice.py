@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from graft.evaluate.intervals import Interval, paired_difference
 from graft.transfer.likeness import LIKE_FROM, UNLIKE_BELOW, Likeness
-from graft.transfer.stage_probes import StageScore, best, levelling_off, plainest
+from graft.transfer.stage_probes import StageScore, best, levelling_off, steadiest
 from graft.transfer.trunk import TOP
 
 Amount = Literal["little", "quite a lot", "a million"]
@@ -100,7 +100,7 @@ class Trial:
 class Advice:
     """The strategy for this data and what it follows from.
 
-    pictures: training pictures. cell: of the table. scores: of the probes. probe: the best linear head by measurement.
+    pictures: training pictures. cell: of the table. scores: of the probes. probe: the linear head to take.
     by_table, by_evidence: what either says; decision: what to do. reason: sentences, in order.
     """
 
@@ -186,17 +186,17 @@ def advise(counts: Sequence[int], like: Likeness, scores: Sequence[StageScore], 
     """
     pictures = int(sum(counts))
     found = cell(pictures, like)
-    expected = _expected_probe(found.column, scores)
-    plain = plainest(scores, expected.rungs)
-    probe = Strategy("probe", plain.rungs)
+    expected = expected_probe(found.column, scores)
+    chosen = steadiest(scores, expected.rungs)
+    probe = Strategy("probe", chosen.rungs)
     cut = _cut(levelling_off(scores), stages, found.advised)
     by_table = _by_table(found, expected, stages)
     if found.advised in ("probe the top", "probe earlier stages"):
         by_evidence = probe
-        reason = [_first(found), _of_probes(by_table, plain, scores)]
+        reason = [_first(found), _of_probes(by_table, chosen, scores)]
     elif found.advised in ("fine-tune a few", "fine-tune more"):
         by_evidence = Strategy("finetune", cut=cut)
-        reason = [_first(found), _of_cut(by_table, cut, levelling_off(scores)), _until_tried(plain)]
+        reason = [_first(found), _of_cut(by_table, cut, levelling_off(scores)), _until_tried(chosen)]
     else:
         by_evidence = by_table
         reason = [_first(found), "Probes cannot say whether all layers should be trained: the table stands."]
@@ -221,7 +221,8 @@ def weigh(advice: Advice, trials: Sequence[Trial], groups: NDArray[np.int64] | N
             break
     share = [f"{t.strategy.words}: {100 * t.right.mean():.1f} % in {t.seconds:,.0f} s" for t in trials]
     sentences = [f"Tried on {len(judge.right):,} held-out pictures: {'; '.join(share)}."]
-    others, mine = [trial for trial in trials if trial is not decided], decided.strategy.words.capitalize()
+    others = [trial for trial in trials if trial is not decided]
+    mine = decided.strategy.words[0].upper() + decided.strategy.words[1:]
     rival = max(others, key=lambda trial: trial.right.mean(), default=None)
     if rival is not None:
         gain = paired_difference(decided.right, rival.right, groups)
@@ -236,8 +237,8 @@ def weigh(advice: Advice, trials: Sequence[Trial], groups: NDArray[np.int64] | N
     return replace(advice, by_evidence=decided.strategy, decision=decided.strategy, reason=(*advice.reason, *sentences))
 
 
-def _expected_probe(column: Column, scores: Sequence[StageScore]) -> Strategy:
-    """The probe of the table's first row: on the top, or on the best of the earlier stages."""
+def expected_probe(column: Column, scores: Sequence[StageScore]) -> Strategy:
+    """The probe of the table's first row, for a column of it: on the top, or on the best of the earlier stages."""
     earlier = [score for score in scores if len(score.rungs) == 1 and score.rungs != TOP]
     return Strategy("probe", best(earlier).rungs if column == "different" and earlier else TOP)
 
@@ -273,18 +274,21 @@ def _first(found: Cell) -> str:
     return f"The table, for {ROWS[found.amount]} and pictures that are {found.column}: {found.words}."
 
 
-def _of_probes(by_table: Strategy, plain: StageScore, scores: Sequence[StageScore]) -> str:
-    share, words = interval(plain).percent(), Strategy("probe", plain.rungs).words.removeprefix("probe: ")
-    if plain.rungs == by_table.rungs:
+def _of_probes(by_table: Strategy, chosen: StageScore, scores: Sequence[StageScore]) -> str:
+    share, words = interval(chosen).percent(), Strategy("probe", chosen.rungs).words.removeprefix("probe: ")
+    if chosen.rungs == by_table.rungs:
         return f"Measured: {words} is right on {share}, and no other choice of stages beats it beyond noise."
     other = next((score for score in scores if score.rungs == by_table.rungs), None)
     if other is None:
         return f"Measured: {words} is right on {share}."
-    gain = paired_difference(plain.right, other.right, plain.groups)
-    points = gain.points()
+    gain = paired_difference(chosen.right, other.right, chosen.groups)
+    verdict = "measurement wins"
+    if not gain.low > 0:
+        one, several = "another beats the table's beyond noise", "where that is so, several stages together are taken"
+        verdict = f"within noise, and {several if chosen.rungs[1:] else one}"
     return (
         f"Measured: {words} is right on {share}, the table's choice, {by_table.rungs[0]}, on "
-        f"{interval(other).percent()}: {points}; measurement wins."
+        f"{interval(other).percent()}: {gain.points()}; {verdict}."
     )
 
 
@@ -297,6 +301,6 @@ def _of_cut(by_table: Strategy, cut: str, level: str) -> str:
     )
 
 
-def _until_tried(plain: StageScore) -> str:
-    words = Strategy("probe", plain.rungs).words.removeprefix("probe: ")
-    return f"Without fine-tuning, {words} is right on {interval(plain).percent()}; a trial says whether more pays."
+def _until_tried(chosen: StageScore) -> str:
+    words = Strategy("probe", chosen.rungs).words.removeprefix("probe: ")
+    return f"Without fine-tuning, {words} is right on {interval(chosen).percent()}; a trial says whether more pays."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -129,6 +129,28 @@ def extract(
     )  # fmt: skip
 
 
+def remember(
+    store: Store,
+    preprocess: Preprocess,
+    *,
+    trunk_key: str,
+    width: int,
+    parts: Iterable[tuple[Sequence[bytes], NDArray[Any], NDArray[np.void]]],
+) -> None:
+    """Keep rows that were made in another way than by `extract`, which then finds them and runs only the others.
+
+    parts: keys, rows (n, width) and facts of some pictures at a time, as `Features` has them. Raises GraftError when
+    the store cannot be written.
+    """
+    known, seen = _tables(store, f"features-{trunk_key}", np.dtype(("<f2", (width,))), preprocess)
+    for keys, rows, facts in parts:
+        first = {key: place for place, key in reversed(list(enumerate(keys)))}  # of pictures that stand there twice
+        new = sorted(place for key, place in first.items() if key not in known)
+        if new:
+            known.append([keys[place] for place in new], rows[new].astype(np.float16))
+            seen.append([keys[place] for place in new], facts[new])
+
+
 def decode_once(
     samples: Sequence[Sample],
     preprocess: Preprocess,
@@ -162,9 +184,8 @@ def _passed_once(
     progress: Progress,
 ) -> Features:
     """`run` over every picture whose row is not in the table yet."""
-    features = store.table(f"{table}-{preprocess.geometry_digest()}", row)
+    features, facts = _tables(store, table, row, preprocess)
     save_every = max(1, min(_SAVE_EVERY, _SAVE_BYTES // row.itemsize))
-    facts = store.table(f"facts-{FACTS_VERSION}-{preprocess.size}", FACTS)
     kept: list[Sample] = []
     keys: list[bytes] = []
     problems: list[Problem] = []
@@ -220,6 +241,12 @@ def _passed_once(
         row.shape,
         features,
     )
+
+
+def _tables(store: Store, table: str, row: np.dtype[Any], preprocess: Preprocess) -> tuple[Table, Table]:
+    """Where rows and facts of pictures are kept, by the content of the pictures."""
+    features = store.table(f"{table}-{preprocess.geometry_digest()}", row)
+    return features, store.table(f"facts-{FACTS_VERSION}-{preprocess.size}", FACTS)
 
 
 def _passed(

@@ -80,10 +80,11 @@ class Plan:
 @dataclass(frozen=True, eq=False)
 class OnMaps:
     """What the phase on kept maps gave. said: (n, K) probabilities of the validation pictures, by the upper part on
-    their maps. bytes: of the maps. seconds: that it took to make them."""
+    their maps. maps: of the training pictures. bytes: of all maps. seconds: that it took to make them."""
 
     outcome: Outcome
     said: NDArray[np.float32]
+    maps: Maps
     bytes: int
     seconds: float
 
@@ -167,7 +168,7 @@ def tune_on_maps(
         upper, sources[0], sources[1], replace(training, budget=plan.on_maps), None, _depths(built.network, upper),
         folder, resume=resume, watch=watch,
     )  # fmt: skip
-    return OnMaps(outcome, softmax(_logits(upper, plain, len(val))), size, kept.seconds + plain.seconds)
+    return OnMaps(outcome, softmax(_logits(upper, plain, len(val))), kept, size, kept.seconds + plain.seconds)
 
 
 def tune_on_pictures(

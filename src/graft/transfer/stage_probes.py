@@ -71,7 +71,8 @@ def probe_stages(
 
     which: (N,) the training pictures among `features`. labels, groups (near-duplicates share one), fold (as
     `fit_probe` takes it): (N,), theirs. At most 4,096 of them, evenly spread, are looked at. A stage that holds the
-    same numbers as the features, such as the last of a network that only pools, is left out.
+    same numbers as the features, such as the last of a network that only pools, is left out, and so is what is too
+    large to be cross-validated.
     """
     spread = np.unique(np.linspace(0, len(which) - 1, min(len(which), _MOST_ROWS)).astype(np.int64))
     which, labels, groups, fold = which[spread], labels[spread], groups[spread], fold[spread]
@@ -82,7 +83,8 @@ def probe_stages(
         progress("probing stages", number, len(tried))
         rows = features.rows(which, tuple(trunk.columns(name) for name in names))
         probe = fit_probe(rows, labels, fold, num_classes=num_classes, class_weights=class_weights)
-        scores.append(_score(names, rows, probe, labels, groups))
+        if not np.isnan(probe.held_out).all():
+            scores.append(_score(names, rows, probe, labels, groups))
     progress("probing stages", len(tried), len(tried))
     return tuple(scores)
 
@@ -92,13 +94,18 @@ def best(scores: Sequence[StageScore]) -> StageScore:
     return min(scores, key=lambda score: score.log_loss)
 
 
-def plainest(scores: Sequence[StageScore], expected: tuple[str, ...] = TOP) -> StageScore:
-    """The first that no other beats beyond noise: the one expected, else the top, else one stage, else several.
+def steadiest(scores: Sequence[StageScore], expected: tuple[str, ...] = TOP) -> StageScore:
+    """The first that no other beats beyond noise: several stages together, fewest first, then one stage.
 
-    expected: its rungs. Stages of one kind are taken in the order of their log loss.
+    expected: the rungs that come first among single ones, then the top, then the others in the order of their log loss.
+    Several go first because one pass gives all, few pictures cannot tell which single stage is best, and a ridge
+    penalty finds the use of each (benchmarks/stages.py). A head on one low stage would predict faster; that is given
+    up.
     """
     judge = max(scores, key=lambda score: score.accuracy)
-    order = sorted(scores, key=lambda s: (s.rungs != expected, len(s.rungs), s.rungs != TOP, s.log_loss))
+    order = sorted(
+        scores, key=lambda s: (len(s.rungs) == 1, len(s.rungs), s.rungs != expected, s.rungs != TOP, s.log_loss)
+    )
     return next(score for score in order if not judge.beyond_noise(score))
 
 
