@@ -1,6 +1,6 @@
 """On which stages should a probe stand? Rules that choose by cross-validation, and what their choices are worth.
 
-python -m benchmarks.stages run [SET …] [--draws N]      (4 draws of five sets: some minutes on two cores)
+python -m benchmarks.stages run [SET] [--draws N]        (4 draws of five sets: some minutes on two cores)
 python -m benchmarks.stages table                        what is kept, as Markdown
 
 Sets are those of strategy_sets.py without their test pictures, which have no say in a rule. Each draw takes 10, 50 or
@@ -119,12 +119,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.stages", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run")
-    run.add_argument("sets", nargs="*", choices=[*SETS, []], default=list(SETS))
+    run.add_argument("set", nargs="?", choices=list(SETS), help="all five, if left out")
     run.add_argument("--draws", type=int, default=4)
     commands.add_parser("table")
     asked = parser.parse_args()
-    for name in asked.sets if asked.command == "run" else ():
-        measure(name, asked.draws)
+    if asked.command == "run":
+        for name in [asked.set] if asked.set else SETS:
+            measure(name, asked.draws)
     print(table())
 
 

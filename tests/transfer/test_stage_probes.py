@@ -10,7 +10,7 @@ import pytest
 
 from graft.evaluate.intervals import wilson
 from graft.transfer import stage_probes
-from graft.transfer.probe import fit_probe
+from graft.transfer.probe import cross_validate, fit_probe
 from graft.transfer.stage_probes import StageScore, best, levelling_off, probe_stages, steadiest
 from transfer.ladders import features_of, trunk_of
 
@@ -87,10 +87,10 @@ def test_rungs_too_wide_together_are_not_tried_together(tmp_path: Path, monkeypa
 
 def test_what_is_too_large_to_cross_validate_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def narrow_only(rows: stage_probes.Rows, *given: object, **more: object) -> object:
-        probe = fit_probe(rows, *given, **more)  # type: ignore[arg-type]
+        probe = cross_validate(rows, *given, **more)  # type: ignore[arg-type]
         return replace(probe, held_out=np.full_like(probe.held_out, np.nan)) if rows.width > 8 else probe
 
-    monkeypatch.setattr(stage_probes, "fit_probe", narrow_only)
+    monkeypatch.setattr(stage_probes, "cross_validate", narrow_only)
     found = probed(tmp_path, {"low": stage(8, 0.5, 1), "features": stage(8, 0.9, 2)})
     assert list(found) == ["low", "features"]
 

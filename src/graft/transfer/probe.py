@@ -47,6 +47,20 @@ class Probe:
     held_out: Floats
 
 
+@dataclass(frozen=True)
+class CrossValidated:
+    """What cross-validation says of a probe, before the head is fitted on every row.
+
+    strength, trials, held_out: as a `Probe` has them. start, shape: where that fit begins, and the features' moments.
+    """
+
+    strength: float
+    trials: tuple[Trial, ...]
+    held_out: Floats
+    start: Fits
+    shape: Moments
+
+
 def fit_probe(
     rows: Rows,
     labels: NDArray[np.int64],
@@ -57,19 +71,43 @@ def fit_probe(
     weakest: float = STRENGTHS[-1],
     progress: Progress = silent,
 ) -> Probe:
-    """Fit the head on every row, with the strength that does best on held-out rows.
+    """Fit the head on every row, with the strength that does best on held-out rows: arguments as `cross_validate`."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        found = _cross_validate(rows, labels, fold, num_classes, class_weights, weakest, progress)
+        weight = _row_weights(labels, num_classes, class_weights)
+        large = rows.count * rows.width * num_classes > _SEARCH_WORK
+        progress("fitting the head", 0, 1)
+        final = fit(
+            rows, labels, weight[None], found.shape, num_classes=num_classes, strength=found.strength,
+            start=found.start, tolerance=_LOOSE if large else _TIGHT,
+        )  # fmt: skip
+        progress("fitting the head", 1, 1)
+        head, bias = _on_raw_features(final, found.shape)
+    return Probe(head, bias, found.strength, found.trials, found.held_out)
+
+
+def cross_validate(
+    rows: Rows,
+    labels: NDArray[np.int64],
+    fold: NDArray[np.int64],
+    *,
+    num_classes: int,
+    class_weights: Floats | None = None,
+    weakest: float = STRENGTHS[-1],
+    progress: Progress = silent,
+) -> CrossValidated:
+    """How well a probe does on held-out rows, and the strength that does best there.
 
     rows: (N, D) features. labels: (N,), 0 … K − 1. fold: (N,), which part of the cross-validation holds a row out, −1
     for rows that none does; two parts at least.
     class_weights: (K,), or None for 1 each. weakest: of the strengths that are tried. Deterministic: no random number
-    is drawn. Where rows × features × classes is very large, the search looks at an even sample of the rows; the last
-    fit always sees all of them.
+    is drawn. Where rows × features × classes is very large, the search looks at an even sample of the rows.
     """
     with threadpool_limits(limits=1, user_api="blas"):  # our threads share the work; BLAS's own would spin beside them
-        return _fit_probe(rows, labels, fold, num_classes, class_weights, weakest, progress)
+        return _cross_validate(rows, labels, fold, num_classes, class_weights, weakest, progress)
 
 
-def _fit_probe(
+def _cross_validate(
     rows: Rows,
     labels: NDArray[np.int64],
     fold: NDArray[np.int64],
@@ -77,9 +115,8 @@ def _fit_probe(
     class_weights: Floats | None,
     weakest: float,
     progress: Progress,
-) -> Probe:
-    shape = moments(rows)
-    weight = (np.ones(num_classes, np.float32) if class_weights is None else class_weights)[labels]  # (N,)
+) -> CrossValidated:
+    shape, weight = moments(rows), _row_weights(labels, num_classes, class_weights)
     folds = int(fold.max()) + 1
     sample, tried = _search_rows(rows, num_classes, folds)
     whole = len(sample) == rows.count
@@ -89,7 +126,6 @@ def _fit_probe(
     )
     strength = min(trials, key=lambda trial: trial.log_loss).strength
     start = Fits(fits.weights.mean(axis=0, keepdims=True), fits.bias.mean(axis=0, keepdims=True))
-    progress("fitting the head", 0, 1)
     held_out = np.full((rows.count, num_classes), np.nan, np.float32)
     if whole:
         held_out = softmax(scores(rows, fits, shape, np.maximum(fold, 0)))
@@ -101,14 +137,7 @@ def _fit_probe(
         )  # fmt: skip
         held_out = softmax(scores(rows, again, shape, np.maximum(fold, 0)))
     held_out[fold < 0] = np.nan
-    large = rows.count * rows.width * num_classes > _SEARCH_WORK
-    final = fit(
-        rows, labels, weight[None], shape,
-        num_classes=num_classes, strength=strength, start=start, tolerance=_LOOSE if large else _TIGHT,
-    )  # fmt: skip
-    progress("fitting the head", 1, 1)
-    head, bias = _on_raw_features(final, shape)
-    return Probe(head, bias, strength, tuple(trials), held_out)
+    return CrossValidated(strength, tuple(trials), held_out, start, shape)
 
 
 def _search(
@@ -162,6 +191,11 @@ def _on_raw_features(fits: Fits, shape: Moments) -> tuple[Floats, Floats]:
     weight = fits.weights[-1].astype(np.float64) / shape.scale[:, None]
     bias = fits.bias[-1] - shape.mean.astype(np.float64) @ weight
     return np.ascontiguousarray(weight.T, dtype=np.float32), bias.astype(np.float32)
+
+
+def _row_weights(labels: NDArray[np.int64], num_classes: int, class_weights: Floats | None) -> Floats:
+    """(N,) what each row counts for."""
+    return (np.ones(num_classes, np.float32) if class_weights is None else class_weights)[labels]
 
 
 def _fold_weights(fold: NDArray[np.int64], weight: Floats, folds: int) -> Floats:

@@ -18,7 +18,7 @@ from graft.evaluate.intervals import grouped_proportion, paired_difference
 from graft.progress import Progress, silent
 from graft.transfer.features import Features
 from graft.transfer.logistic import Floats, Rows
-from graft.transfer.probe import Probe, fit_probe
+from graft.transfer.probe import CrossValidated, cross_validate
 from graft.transfer.trunk import FEATURES, TOP, Trunk
 
 _MOST_ROWS: Final = 4096  # more narrow the intervals to no purpose
@@ -70,8 +70,8 @@ def probe_stages(
     """A cross-validated probe on every rung, from the picture upwards, then on several together.
 
     which: (N,) the training pictures among `features`. labels, groups (near-duplicates share one), fold (as
-    `fit_probe` takes it): (N,), theirs. At most 4,096 of them, evenly spread, are looked at. A stage that holds the
-    same numbers as the features, such as the last of a network that only pools, is left out, and so is what is too
+    `cross_validate` takes it): (N,), theirs. At most 4,096 of them, evenly spread, are looked at. A stage that holds
+    the same numbers as the features, such as the last of a network that only pools, is left out, and so is what is too
     large to be cross-validated.
     """
     spread = np.unique(np.linspace(0, len(which) - 1, min(len(which), _MOST_ROWS)).astype(np.int64))
@@ -82,7 +82,7 @@ def probe_stages(
     for number, names in enumerate(tried):
         progress("probing stages", number, len(tried))
         rows = features.rows(which, tuple(trunk.columns(name) for name in names))
-        probe = fit_probe(rows, labels, fold, num_classes=num_classes, class_weights=class_weights)
+        probe = cross_validate(rows, labels, fold, num_classes=num_classes, class_weights=class_weights)
         if not np.isnan(probe.held_out).all():
             scores.append(_score(names, rows, probe, labels, groups))
     progress("probing stages", len(tried), len(tried))
@@ -136,7 +136,7 @@ def _several(rungs: tuple[str, ...], trunk: Trunk) -> list[tuple[str, ...]]:
 
 
 def _score(
-    names: tuple[str, ...], rows: Rows, probe: Probe, labels: NDArray[np.int64], groups: NDArray[np.int64]
+    names: tuple[str, ...], rows: Rows, probe: CrossValidated, labels: NDArray[np.int64], groups: NDArray[np.int64]
 ) -> StageScore:
     judged = ~np.isnan(probe.held_out[:, 0])
     right = probe.held_out[judged].argmax(axis=1) == labels[judged]
