@@ -19,6 +19,7 @@ from graft.errors import UsageError
 from graft.models import network as contract
 from graft.models.card import Card
 from graft.models.catalog import CARDS
+from graft.models.densenet import DenseNet
 from graft.runtime.export import export_onnx
 from graft.runtime.onnx import OnnxRunner
 from models.drawn import draw_norms, draw_weights, drawn_pictures, on_meta
@@ -167,6 +168,8 @@ def test_another_number_of_classes(card: Card) -> None:
 @pytest.mark.parametrize("card", EXPORTED, ids=[card.name for card in EXPORTED])
 def test_onnx_gives_the_same_logits(card: Card, tmp_path: Path) -> None:
     network = on_meta(card).to_empty(device="cpu")
+    if card.name == "densenet121" and EXPORTED is SMALLEST:  # as many kinds of layers, and a tenth of the seconds
+        network = DenseNet(card.classes, depths=(2, 2, 2, 2))
     draw_weights(network, seed=3)
     draw_norms(network, pictures(card, 4), seed=3)
     module = FromPixels(network, card.takes.channels).eval()
