@@ -1,6 +1,6 @@
 """The lower part of a network, which training leaves as it is: exported to ONNX once, then run from the cache.
 
-An export takes ten seconds. Where the graph of the whole network's ladder lies at hand, its lower part is cut out of
+An export takes seconds. Where the graph of the whole network's ladder lies at hand, its lower part is cut out of
 that in a moment instead; PyTorch has the last word on either.
 """
 

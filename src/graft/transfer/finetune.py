@@ -254,9 +254,6 @@ def _depths(network: nn.Module, part: nn.Module) -> dict[str, int]:
 
 def _logits(upper: nn.Module, maps: Maps, count: int) -> NDArray[np.float32]:
     """(count, K) of the plain views, by the upper part on their maps."""
-    rows = []
+    parts = np.array_split(np.arange(count), max(1, -(-count // _AT_ONCE)))
     with torch.inference_mode():
-        for part in np.array_split(np.arange(count), max(1, -(-count // _AT_ONCE))):
-            stored = torch.from_numpy(maps.read(part, np.zeros(len(part), np.int64)))  # (n, h, w, C)
-            rows.append(upper(stored.permute(0, 3, 1, 2).float()).numpy())
-    return np.concatenate(rows)
+        return np.concatenate([upper(maps.plain(part)).numpy() for part in parts])

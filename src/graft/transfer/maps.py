@@ -69,6 +69,11 @@ class Maps:
         """The maps of `pictures` (n,) in `views` (n,): (n, h, w, C). Several threads may read at once."""
         return self.table.gather(self.places[pictures, views]).astype(np.float16, copy=False)
 
+    def plain(self, pictures: NDArray[np.int64]) -> torch.Tensor:
+        """The maps of `pictures` (n,) as they are predicted from, view 0: (n, C, h, w) float32."""
+        stored = torch.from_numpy(self.read(pictures, np.zeros(len(pictures), np.int64)))  # (n, h, w, C)
+        return stored.permute(0, 3, 1, 2).float()
+
 
 def open_lower(
     built: Built, stage: str, size: int, cache: Path, *, trunk: Trunk | None = None, progress: Progress = silent

@@ -53,18 +53,11 @@ def remember_from_maps(
             some = positions[start : start + _AT_ONCE * _KEPT_AT_ONCE]
             above = []
             for at in range(0, len(some), _AT_ONCE):
-                above.append(_rungs(ladder, maps, some[at : at + _AT_ONCE]))
+                with torch.inference_mode():
+                    above.append(ladder(maps.plain(some[at : at + _AT_ONCE])).numpy())  # (n, Σ widths above)
                 progress("running the tuned layers", start + at + len(above[-1]), len(positions))
             known = before.rows(which[some], below).read(slice(None))  # (n, Σ widths below)
             rows = np.concatenate([known, np.concatenate(above)], axis=1)
             yield [before.keys[i] for i in which[some]], rows, before.facts[which[some]]
 
     remember(store, preprocess, trunk_key=trunk.key, width=trunk.row_width, parts=parts())
-
-
-def _rungs(ladder: Ladder, maps: Maps, pictures: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(n, Σ widths above) of the plain views of some pictures."""
-    stored = torch.from_numpy(maps.read(pictures, np.zeros(len(pictures), np.int64)))  # (n, h, w, C)
-    with torch.inference_mode():
-        rows: NDArray[np.float32] = ladder(stored.permute(0, 3, 1, 2).float()).numpy()
-    return rows
