@@ -88,7 +88,8 @@ def _build(rows: Rows, metric: Metric, file: Path, progress: Progress) -> None:
     for start in range(0, rows.count, _BATCH):
         stop = min(start + _BATCH, rows.count)
         x = placed(rows.read(slice(start, stop)), metric)
-        index.add(np.arange(start, stop, dtype=np.uint64), x, threads=cores())
+        threads = cores() if start else 1  # rows that join a near-empty graph at once may never be found again
+        index.add(np.arange(start, stop, dtype=np.uint64), x, threads=threads)
         progress("building the index (once)", stop, rows.count)
     partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
     try:
