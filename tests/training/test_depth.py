@@ -93,9 +93,10 @@ def test_the_head_trains_alone_and_then_stages_join_from_the_top(tmp_path: Path)
     train(tmp_path, settings, network=network, depths=DEPTHS, watch=watch)
     head, top = {"9.weight", "9.bias"}, {"4.weight", "4.bias"}
     bottom = set(start) - head - top  # batch norm's statistics too
+    shifts = {"0.bias"}  # the batch norm behind it takes them off: no gradient but rounding
     assert moved[13] == head
     assert moved[14] == moved[19] == head | top
-    assert moved[21] == head | top | bottom
+    assert moved[21] | shifts == head | top | bottom
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
