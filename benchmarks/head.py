@@ -96,7 +96,7 @@ def _cloud(folder: Path) -> tuple[Floats, Floats]:
     for label in np.unique(labels):
         x[labels == label] -= x[labels == label].mean(axis=0)
     covariance = x.T @ x / len(x) + 1e-6 * np.eye(x.shape[1])
-    means = load_file(trunk.weights)["classifier.weight"].astype(np.float64) @ covariance
+    means = load_file(trunk.weights)[f"{trunk.head}.weight"].astype(np.float64) @ covariance
     means = centre + SPREAD * (means - means.mean(axis=0))
     return means.astype(np.float32), np.linalg.cholesky(covariance).T.astype(np.float32)
 

@@ -142,11 +142,21 @@ def _of_peer(way: Way, seed: int, split: Path) -> dict[str, Any]:
 
 
 def _weights() -> Path:
-    """The weights that come with graft, as a file with timm's names."""
-    from graft.models.weights import find_source
-    from graft.transfer.trunk import open_trunk
+    """The weights that come with graft, as a file with timm's names: the packaged tensors stand in timm's order."""
+    import timm
+    from safetensors.torch import save_file
 
-    return open_trunk(find_source(NETWORK), BUILD / "cache").weights
+    from benchmarks.transfer_peers import ARCHITECTURE
+    from graft.models.build import read_weights
+    from graft.models.weights import find_source
+
+    file = BUILD / f"{ARCHITECTURE}.safetensors"
+    if not file.exists():
+        packaged = find_source(NETWORK).file
+        assert packaged is not None
+        names = timm.create_model(ARCHITECTURE).state_dict()
+        save_file(dict(zip(names, read_weights(packaged).values(), strict=True)), file)
+    return file
 
 
 def kept_runs() -> dict[str, list[dict[str, Any]]]:

@@ -377,7 +377,7 @@ def test_weights_of_another_network_are_listed_when_it_is_rebuilt(grown: Classif
         grown.graph,
     )
     width = 9 if grown.manifest.head_kind == "rbf" else 40 if grown.manifest.arguments else 1280  # 40 in blocks.2
-    with pytest.raises(BadModel, match=rf"classifier\.weight is \(2, {width}\) and should be \(3, {width}\)"):
+    with pytest.raises(BadModel, match=rf"classifier\.fc\.weight is \(2, {width}\) and should be \(3, {width}\)"):
         rebuild(other)
 
 

@@ -13,7 +13,8 @@ from graft.jobs.networks import _CNN_MODULES, matches
 from graft.models.catalog import CARDS
 
 Graft = Callable[..., subprocess.CompletedProcess[str]]
-NAMES = ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2", *(card.name for card in CARDS)]
+LITE = ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
+NAMES = LITE + [card.name for card in CARDS if card.name not in LITE]
 SAY_MODULES = (
     "import atexit, sys; atexit.register(lambda: print({n.split('.')[0] for n in sys.modules}, file=sys.stderr)); "
 )

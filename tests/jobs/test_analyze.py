@@ -14,7 +14,7 @@ from analysis.lecture_networks import alexnet_prototxt
 from graft.classifier import load
 from graft.errors import UsageError
 from graft.jobs.analyze import find_subject, parse_shape, picture_sizes, run_analyze, run_compare
-from graft.models.weights import PACKAGED
+from graft.models.catalog import CARDS, find
 
 
 def test_json_of_a_network_of_ours() -> None:
@@ -37,9 +37,9 @@ def test_a_trained_model_folder_is_the_graph_that_is_shipped(model: Path) -> Non
     """EfficientNet-Lite0 with 4 classes for 1,000: 1,280 multiply-adds and weights fewer for each, and 1 bias."""
     subject = find_subject(str(model))
     assert subject.analysis.network == "model"
-    assert subject.analysis.macs == PACKAGED[0].macs - 996 * 1280
+    assert subject.analysis.macs == find("efficientnet-lite0").macs - 996 * 1280
     convolutions = sum(layer.macs for layer in subject.analysis.layers if layer.kind.endswith("conv"))
-    assert convolutions == PACKAGED[0].macs - 1000 * 1280
+    assert convolutions == find("efficientnet-lite0").macs - 1000 * 1280
     test = load(model).manifest.test
     assert test is not None
     assert subject.accuracy == pytest.approx(100 * test["top1"]["value"])
@@ -58,11 +58,13 @@ def test_a_trained_model_folder_against_its_pictures(model: Path, digits: Path) 
 
 
 def test_packaged_networks_by_name() -> None:
-    for packaged in PACKAGED:
-        subject = find_subject(packaged.name)
-        assert (subject.analysis.network, subject.accuracy) == (packaged.name, 100 - (packaged.error.top1 or 0))
-        assert subject.analysis.input_shape == (3, packaged.size, packaged.size)
-        assert (subject.analysis.parameters, subject.analysis.macs) == (packaged.parameters, packaged.macs)
+    found = {}
+    for card in (card for card in CARDS if card.packaged):
+        analysis = find_subject(card.short).analysis
+        found[analysis.network] = analysis.input_shape
+        assert (analysis.parameters, analysis.macs) == (card.parameters, card.macs)
+    assert found == {f"efficientnet-lite{number}": (3, side, side) for number, side in enumerate((224, 240, 260))}
+    assert find_subject("efficientnet-lite0").accuracy == 75.1
 
 
 def test_libraries_by_name() -> None:

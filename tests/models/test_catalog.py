@@ -27,14 +27,14 @@ def test_names_are_unique() -> None:
 def test_every_family_of_the_lectures_is_there() -> None:
     assert {card.family.name for card in CARDS} == {
         *("lectures", "LeNet", "AlexNet", "ZFNet", "VGG", "GoogLeNet", "Inception", "ResNet", "SENet"),
-        *("DenseNet", "MobileNet", "AlphaGo"),
+        *("DenseNet", "MobileNet", "EfficientNet-Lite", "AlphaGo"),
     }
 
 
 def test_every_card_names_its_paper_and_the_source_of_its_error() -> None:
     for card in CARDS:
         assert card.family.paper
-        assert 1998 <= card.family.year <= 2018
+        assert 1998 <= card.family.year <= 2020
         if card.error is not None:
             assert card.error.source
             assert card.error.top1 is not None or card.error.top5 is not None

@@ -20,12 +20,15 @@ from graft.data.preprocess import Preprocess, fit_picture
 from graft.errors import BadModel, UsageError
 from graft.models import weights as module
 from graft.models.build import build, read_weights
+from graft.models.card import Card, Packaged
+from graft.models.catalog import CARDS
 from graft.models.network import head
-from graft.models.weights import PACKAGED, Packaged, Source, find_source
+from graft.models.weights import Source, find_source
 from graft.runtime.onnx import OnnxRunner
 from graft.runtime.stream import ordered_map
 from graft.transfer.trunk import FEATURES, open_trunk
 
+PACKAGED = [card for card in CARDS if card.packaged]
 SMALL = "test_efficientnet"  # of timm, for its own tests
 
 
@@ -37,18 +40,23 @@ def small_state() -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in timm.create_model(SMALL, num_classes=5).state_dict().items()}
 
 
-@pytest.mark.parametrize("packaged", PACKAGED, ids=[p.name for p in PACKAGED])
-def test_packaged_weights_stand_in_timms_order_with_timms_shapes(packaged: Packaged) -> None:
-    found = find_source(packaged.name)
+@pytest.mark.parametrize("card", PACKAGED, ids=[card.name for card in PACKAGED])
+def test_packaged_weights_stand_in_timms_order_and_give_timms_logits(card: Card) -> None:
+    found = find_source(card.name)
     assert found.file is not None
-    theirs = timm.create_model(packaged.timm_name).state_dict()
-    tensors = read_weights(found.file)
-    assert [t.shape for t in tensors.values()] == [t.shape for t in theirs.values()]
-    adapted = build(found)
-    ours = {adapted.published[name]: tensor for name, tensor in adapted.network.state_dict().items()}
-    assert all(torch.equal(ours[name], tensor) for name, tensor in zip(theirs, tensors.values(), strict=True))
-    assert found.size == packaged.size
-    assert find_source(packaged.name.removeprefix("efficientnet-")) == found
+    theirs = timm.create_model(card.published[0].model).eval()
+    names, tensors = theirs.state_dict(), read_weights(found.file)
+    theirs.load_state_dict(dict(zip(names, tensors.values(), strict=True)))
+    ours = build(found)
+    x = torch.rand(1, 3, ours.size, ours.size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.network(x), theirs(x))
+    config = theirs.pretrained_cfg
+    assert (ours.size, ours.interpolation, ours.crop_pct) == (
+        config["input_size"][1], config["interpolation"], pytest.approx(config["crop_pct"], abs=0.016),
+    )  # fmt: skip
+    assert (ours.mean, ours.std) == (config["mean"], config["std"])
+    assert find_source(card.short) == found
 
 
 def test_lite0_recognises_imagenet(data_kit: Callable[[str], Path], session_cache: Path) -> None:
@@ -77,7 +85,7 @@ def test_the_larger_networks_recognise_imagenet(data_kit: Callable[[str], Path],
     order = ImageNetInfo().label_names()
     found = find_source(name)
     adapted = build(found)
-    preprocess = Preprocess(found.size or 0, "crop", "bicubic", adapted.mean, adapted.std)
+    preprocess = Preprocess(adapted.size, "crop", "bicubic", adapted.mean, adapted.std)
     hits = 0
     for start in range(0, len(pictures), 10):
         batch = pictures[start : start + 10]
@@ -222,14 +230,14 @@ def test_names_that_nothing_is_called_are_refused_with_the_nearest() -> None:
 def test_a_package_that_is_missing_or_of_another_version_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    missing = replace(PACKAGED[0], name="lite9", package="no_such_package_at_all", file="weights.pth")
-    monkeypatch.setattr(module, "PACKAGED", (missing,))
+    missing = replace(PACKAGED[0], name="lite9", packaged=Packaged("no_such_package_at_all", "weights.pth"))
+    monkeypatch.setattr(module, "look_up", lambda _: missing)
     with pytest.raises(BadModel, match="lite9 needs the package no_such_package_at_all, which is not installed"):
         find_source("lite9")
     (tmp_path / "stale_package_of_weights").mkdir()
     (tmp_path / "stale_package_of_weights" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    stale = replace(missing, package="stale_package_of_weights")
-    monkeypatch.setattr(module, "PACKAGED", (stale,))
+    stale = replace(missing, packaged=Packaged("stale_package_of_weights", "weights.pth"))
+    monkeypatch.setattr(module, "look_up", lambda _: stale)
     with pytest.raises(BadModel, match=r"stale_package_of_weights should carry weights\.pth, it does not; install"):
         find_source("lite9")

@@ -55,3 +55,42 @@ def test_a_mean_image_is_subtracted_in_the_graph_too(channels: int, tmp_path: Pa
     with torch.inference_mode():
         expected = network((x - torch.from_numpy(mean_image)) / 0.5).numpy()
     np.testing.assert_allclose(OnnxRunner(file)(given), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layer", "exporters"),
+    [
+        (nn.AdaptiveAvgPool2d(1), [False]),
+        (nn.AdaptiveAvgPool2d(3), [False, True]),  # windows of two sizes, which ONNX has no pool for
+    ],
+)
+def test_what_the_older_exporter_cannot_state_goes_through_the_newer(
+    layer: nn.Module, exporters: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    export = torch.onnx.export
+
+    def spy(*given: object, **named: object) -> object:
+        asked.append(named["dynamo"])
+        return export(*given, **named)
+
+    monkeypatch.setattr(torch.onnx, "export", spy)
+    module = pixels_first(nn.Sequential(layer, nn.Flatten()), (0.0,) * 3, (1.0,) * 3)
+    export_onnx(module, tmp_path / "graph.onnx", size=8, output="features")
+    assert asked == exporters
+    given = pixels(5, 8)
+    expected = layer(torch.from_numpy(given).permute(0, 3, 1, 2) / 255).flatten(1).numpy()
+    np.testing.assert_allclose(OnnxRunner(tmp_path / "graph.onnx")(given), expected, atol=1e-6)
+
+
+def test_a_traced_graph_that_differs_from_pytorch_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = torch.onnx.export
+
+    def astray(module: nn.Module, *given: object, **named: object) -> object:
+        return export(module if named["dynamo"] else nn.Sequential(module, nn.Softplus()), *given, **named)
+
+    monkeypatch.setattr(torch.onnx, "export", astray)
+    export_onnx(pixels_first(nn.Flatten(), (0.0,) * 3, (1.0,) * 3), tmp_path / "g.onnx", size=4, output="features")
+    given = pixels(5, 4)
+    found = OnnxRunner(tmp_path / "g.onnx")(given)
+    np.testing.assert_allclose(found, (given / 255).transpose(0, 3, 1, 2).reshape(5, -1), atol=1e-6)

@@ -137,7 +137,7 @@ def test_the_order_is_right_where_the_answer_is_plain(sets: dict[str, list[Path]
     trunk = open_trunk(find_source("efficientnet-lite0"), session_cache)
     run, preprocess = OnnxRunner(trunk.graph), trunk.preprocess("squash")
     weight, bias = pretrained_head(trunk)
-    np.testing.assert_array_equal(weight, load_file(trunk.weights)["classifier.weight"])
+    np.testing.assert_array_equal(weight, load_file(trunk.weights)["classifier.fc.weight"])
 
     def features(path: Path) -> np.ndarray:
         pixels = fit_picture(decode(read_picture(path), name=path.name, shortest=224).image, preprocess)

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from graft.errors import GraftError, UsageError
 from graft.models.build import build
+from graft.models.catalog import create
 from graft.models.network import Ladder, cut
 from graft.models.network import trunk as lower
 from graft.models.weights import Source, find_source
@@ -44,12 +45,12 @@ def cache(small: Source, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_trunk_of_lite0_is(session_cache: Path) -> None:
     source = find_source("efficientnet-lite0")
     trunk = open_trunk(source, session_cache)
-    assert (trunk.width, trunk.size, trunk.head) == (1280, 224, "classifier")
-    assert (trunk.builder, trunk.architecture) == ("timm", "tf_efficientnet_lite0")
+    assert (trunk.width, trunk.size, trunk.head) == (1280, 224, "classifier.fc")
+    assert (trunk.builder, trunk.architecture) == ("graft", "efficientnet-lite0")
     assert trunk.stages == ("stem", *(f"blocks.{i}" for i in range(7)), "conv_head")
     assert trunk.widths == (32, 16, 24, 40, 80, 112, 192, 320, 1280, 1280)  # table 1 of the paper, width 1.0; the head
     assert OnnxRunner(trunk.graph)(np.zeros((3, 224, 224, 3), np.uint8)).shape == (3, 3376)
-    assert set(load_file(trunk.weights)) == set(timm.create_model("tf_efficientnet_lite0").state_dict())
+    assert set(load_file(trunk.weights)) == set(create("efficientnet-lite0").state_dict())
     assert not list((session_cache / "trunks").glob("*.tmp"))
 
 
@@ -57,6 +58,7 @@ def test_opening_it_again_imports_no_torch_and_exports_nothing(session_cache: Pa
     code = f"""
 import sys
 from pathlib import Path
+from graft.models.catalog import create
 from graft.models.weights import find_source
 from graft.transfer.trunk import open_trunk, runner
 source = find_source("efficientnet-lite0")

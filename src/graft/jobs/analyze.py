@@ -150,21 +150,15 @@ def find_subject(what: str, input_shape: Shape | None = None) -> Subject:
 
 
 def _ours(name: str, input_shape: Shape | None) -> Subject:
-    from graft.models.catalog import CARDS, create, find
-    from graft.models.weights import PACKAGED
+    from graft.models.catalog import CARDS, create, look_up
 
-    for packaged in PACKAGED:
-        if name == packaged.name:
-            subject = _timm(packaged.timm_name, input_shape or (3, packaged.size, packaged.size))
-            accuracy = None if packaged.error.top1 is None else round(100 - packaged.error.top1, 2)
-            return replace(subject, analysis=replace(subject.analysis, network=name), accuracy=accuracy)
-    known = [*(packaged.name for packaged in PACKAGED), *(card.name for card in CARDS)]
-    if name not in [card.name for card in CARDS]:
+    card = look_up(name)
+    if card is None:
         raise UsageError(
             f"{shown(name)!r} is no network of ours; give a name that `graft networks` lists, timm:NAME, "
-            f"torchvision:NAME, FILE.onnx, FILE.prototxt or a model folder{nearest(name, known)}"
+            f"torchvision:NAME, FILE.onnx, FILE.prototxt or a model folder{nearest(name, [c.name for c in CARDS])}"
         )
-    card = find(name)
+    name = card.name
 
     from graft.analysis.meta import built_without_weights
     from graft.analysis.trace import analyze_module

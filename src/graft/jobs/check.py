@@ -75,12 +75,8 @@ def _fresh(name: str, seed: int, training: bool) -> tuple[nn.Module, tuple[int, 
     """A network with drawn weights, and the channels and side (pixels) of the smallest pictures to check it on."""
     import torch
 
-    from graft.models.catalog import CARDS, create, find
-    from graft.models.weights import PACKAGED
+    from graft.models.catalog import create, look_up
 
-    for packaged in PACKAGED:
-        if name in (packaged.name, packaged.name.removeprefix("efficientnet-")):
-            name = f"timm:{packaged.timm_name}"
     if name.startswith("timm:"):
         from graft.models.adapter import adapt
 
@@ -88,13 +84,13 @@ def _fresh(name: str, seed: int, training: bool) -> tuple[nn.Module, tuple[int, 
             torch.manual_seed(seed)
             built = adapt(name.removeprefix("timm:"), num_classes=CLASSES)
         return built.network, (3, _least_side(built.network, built.size))
-    if name not in (card.name for card in CARDS):
-        from graft.models.weights import find_source
+    card = look_up(name)
+    if card is None:
+        from graft.models.weights import unknown
 
-        find_source(name)  # raises, with the nearest of all names
-    card = find(name)
+        raise unknown(name)
     fixed = card.name == "alphago_policy"  # a class for each point of the board
-    network = create(name, num_classes=None if fixed else CLASSES, seed=seed)
+    network = create(card.name, num_classes=None if fixed else CLASSES, seed=seed)
     least = max(card.smallest_side, LEAST_TRAINING_SIDE if training else 1) if card.smallest_side else card.takes.side
     return network, (card.takes.channels, least)
 

@@ -14,7 +14,6 @@ from graft.analysis.show import aligned, amount, by
 from graft.errors import UsageError, nearest, shown
 from graft.models.card import Card, Error
 from graft.models.catalog import CARDS
-from graft.models.weights import PACKAGED, Packaged
 
 WITH_GRAFT: Final = "comes with graft"
 
@@ -59,7 +58,7 @@ def networks(pattern: str = "") -> tuple[Entry, ...]:
     pattern: a shell pattern of the whole name where it has `*`, `?` or `[`, else a part of it; case does not matter.
     Raises UsageError when none matches.
     """
-    entries = (*map(_of_package, PACKAGED), *map(_of_card, CARDS))
+    entries = tuple(map(_of_card, sorted(CARDS, key=lambda card: card.packaged is None)))
     names = [entry.name for entry in entries]
     found = tuple(entry for entry in entries if matches(entry.name, pattern))
     if not found:
@@ -118,17 +117,9 @@ def as_text(entries: tuple[Entry, ...]) -> str:
     return "\n".join(aligned([head, *rows], left=2))
 
 
-def _of_package(packaged: Packaged) -> Entry:
-    return Entry(
-        packaged.name, packaged.family.name, packaged.family.paper, packaged.family.year,
-        (3, packaged.size, packaged.size), 1000, packaged.parameters, packaged.macs, packaged.error,
-        packaged.family.contest, (WITH_GRAFT,),
-        packaged.family.departures,
-    )  # fmt: skip
-
-
 def _of_card(card: Card) -> Entry:
+    libraries = (WITH_GRAFT,) if card.packaged else tuple(published.library for published in card.published)
     return Entry(
         card.name, card.family.name, card.family.paper, card.family.year, card.input, card.classes, card.parameters,
-        card.macs, card.error, card.family.contest, tuple(published.library for published in card.published), card.note,
+        card.macs, card.error, card.family.contest, libraries, card.note,
     )  # fmt: skip

@@ -51,27 +51,34 @@ def bare(builder: Builder, architecture: str, *, num_classes: int, activation: s
         network = create(architecture, num_classes=num_classes).eval()
         if activation:
             with_activation(network, activation)
-    network.to_empty(device="cpu")
+    network._apply(  # type: ignore[no-untyped-call]  # `to_empty` would import symbolic algebra
+        lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype)
+    )
     names = {name: name for name in network.state_dict()}
-    mean, std = (card.published[0].mean, card.published[0].std) if card.published else (_IMAGENET_MEAN, _IMAGENET_STD)
-    return Built(network, names, card.takes.side, mean, std, interpolation="bilinear", crop_pct=0.875)
+    mean, std, interpolation = _IMAGENET_MEAN, _IMAGENET_STD, "bilinear"
+    if card.published:
+        mean, std, interpolation = (getattr(card.published[0], what) for what in ("mean", "std", "interpolation"))
+    return Built(network, names, card.takes.side, mean, std, interpolation, crop_pct=0.875)
 
 
 def _build_ours(source: Source) -> Built:
     card = find(source.architecture)
     file = source.file
     tensors = read_weights(file) if file else _download(card.published[0], source.network)
-    tensors, num_classes = _read_as(card, tensors)
+    tensors, num_classes = _read_as(card, tensors, by_position=source.by_position)
     built = bare("graft", card.name, num_classes=num_classes)
     load_weights(built, tensors, name=str(file or f"{card.published[0].library}'s {card.published[0].model}"))
     return built
 
 
-def _read_as(card: Card, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+def _read_as(card: Card, tensors: Mapping[str, Tensor], *, by_position: bool) -> tuple[dict[str, Tensor], int]:
     """The tensors under our names, and how many classes they were trained for (the card's, where that is missing)."""
     with torch.device("meta"):
         network = create(card.name)
-    renamed = in_our_names(network, card, tensors)
+    if by_position:
+        renamed = dict(zip(network.state_dict(), tensors.values(), strict=True))
+    else:
+        renamed = in_our_names(network, card, tensors)
     last = head(network)
     name = next(name for name, parameter in network.named_parameters() if parameter is last.weight)
     weight = renamed.get(name)
@@ -86,8 +93,6 @@ def _build_timms(source: Source) -> Built:
             return adapt(source.architecture, pretrained=True)
     tensors = read_weights(source.file)
     built = bare("timm", source.architecture, num_classes=_num_classes(tensors, source.architecture))
-    if source.by_position:
-        tensors = dict(zip(built.published.values(), tensors.values(), strict=True))
     load_weights(built, tensors, name=str(source.file))
     return built
 

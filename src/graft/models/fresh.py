@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from graft.errors import UsageError, nearest, shown
 from graft.models.card import Card
-from graft.models.catalog import CARDS
-from graft.models.weights import PACKAGED, Builder, unknown
+from graft.models.catalog import look_up
+from graft.models.weights import Builder, unknown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,12 +39,8 @@ def plan(network: str, *, side: int | None = None) -> Plan:
     """
     if network.startswith("timm:"):
         return _of_timm(network, network.removeprefix("timm:"), side)
-    for packaged in PACKAGED:
-        if network in (packaged.name, packaged.name.removeprefix("efficientnet-")):
-            return Plan(packaged.name, "timm", packaged.timm_name, 3, side or packaged.size)
-    for card in CARDS:
-        if network == card.name:
-            return _of_ours(card, side)
+    if (card := look_up(network)) is not None:
+        return _of_ours(card, side)
     raise unknown(network)
 
 

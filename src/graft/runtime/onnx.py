@@ -17,7 +17,10 @@ from graft.errors import BadModel, shown
 
 
 class OnnxRunner:
-    """pixels (N, S, S, 3) uint8 → the graph's first output, (N, D) float32. Safe to call from several threads."""
+    """pixels (N, S, S, 3) uint8 → the graph's first output, (N, D) float32. Safe to call from several threads.
+
+    Raises BadModel for a file that is no graph, and for pixels that the graph cannot be run on.
+    """
 
     def __init__(self, model: Path | bytes, *, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
@@ -36,5 +39,9 @@ class OnnxRunner:
         self._output = self._session.get_outputs()[0].name
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        (output,) = self._session.run([self._output], {self._input: pixels})
+        try:
+            (output,) = self._session.run([self._output], {self._input: pixels})
+        except Exception as error:
+            shape = tuple(pixels.shape)
+            raise BadModel(f"the graph cannot be run on pixels of shape {shape} ({type(error).__name__})") from error
         return np.asarray(output, dtype=np.float32)

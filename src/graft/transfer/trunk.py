@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
-TRUNK_VERSION: Final = 3  # raise it when the exported graph changes
+TRUNK_VERSION: Final = 4  # raise it when the exported graph changes
 FEATURES: Final = "features"  # the highest rung of the ladder: what a new head grows on
 TOP: Final = (FEATURES,)  # the rungs of a head that stands on nothing else
 _LADDER: Final = "ladder"  # the graph's output
@@ -107,7 +107,7 @@ def open_trunk(source: Source, cache: Path, *, progress: Progress = silent) -> T
 
     Raises what `graft.models.build.build` raises, and GraftError when the cache cannot be written.
     """
-    parts = (TRUNK_VERSION, source.builder, source.architecture, source.size, source.digest)
+    parts = (TRUNK_VERSION, source.builder, source.architecture, source.digest)
     key = hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()[:32]
     folder = cache / "trunks" / key
     if (trunk := _read(folder)) is not None:
@@ -168,7 +168,7 @@ def _export(source: Source, key: str, folder: Path) -> None:
     from graft.models.network import Ladder, head, stage_names
 
     built = build(source)
-    size = source.size or built.size
+    size = built.size
     linear = head(built.network)
     ours = next(name for name, tensor in built.network.state_dict(keep_vars=True).items() if tensor is linear.weight)
     record = Trunk(
