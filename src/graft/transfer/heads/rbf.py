@@ -1,9 +1,9 @@
 """An RBF machine on features of length 1: ridge regression on their likeness to landmarks, one target a class.
 
-Up to LANDMARKS rows each row is a landmark, and the machine is exact: kernel ridge regression [1]. Beyond that the
-landmarks are centres of spherical k-means [2], and the machine is its Nyström approximation [3]: of all functions that
-the landmarks span it is the best, by the same loss and the same norm. Landmarks carry no label, so that a row may be
-one in a fit that holds its label out.
+Up to LANDMARKS rows each row is a landmark, and the machine is exact: kernel ridge regression, whose coefficients are
+one for each row that is learnt from [1]. Beyond that the landmarks are centres of spherical k-means [2], and the
+machine is its Nyström approximation [3]: of all functions that the landmarks span it is the best, by the same loss and
+the same norm. Landmarks carry no label, so that a row may be one in a fit that holds its label out.
 
 [1] Rifkin, Yeo, Poggio, Regularized least-squares classification, 2003: as accurate as an SVM, and solved at once.
 [2] Zhang, Tsang, Kwok, Improved Nyström low-rank approximation and error analysis, ICML 2008, §3.3.
@@ -34,7 +34,7 @@ PENALTIES: Final = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 _ORDER: Final = (1, 0, 2)  # in which the widths are tried: the usual one first
 _USUAL: Final = PENALTIES.index(1e-5)  # where the search begins
 _MOST_TRIALS: Final = len(GAMMAS) + len(PENALTIES) + 1
-_SEARCH_ROWS: Final = 4096  # rows that the search looks at, evenly spread
+_SEARCH_ROWS: Final = 4096  # rows that the search looks at, evenly spread: more than LANDMARKS
 _LLOYD: Final = 3  # steps of k-means, over …
 _ROWS_A_LANDMARK: Final = 4  # … so many rows for each centre
 _JITTER: Final = 1e-12  # of the trace, added to a matrix that rounding may have made indefinite
@@ -63,7 +63,7 @@ def fit_rbf(
     )
     kernel = Kernel(landmarks, gamma)
     mapped = Rows(rows.count, len(landmarks), lambda part: kernel.features(rows.read(part)))
-    machines = _Machines(mapped, labels, fold, weight, _between(landmarks, gamma), num_classes)
+    machines = _machines(mapped, labels, fold, weight, _between(landmarks, gamma), num_classes)
     held_out, factor = calibrated(machines.held_out(penalty), labels, fold)
     coefficients, bias = machines.solve(None, penalty)
     scaled = np.ascontiguousarray(factor * coefficients.T, np.float32)  # (K, M)
@@ -111,9 +111,9 @@ def _search(
     for width in _ORDER:
         gamma = float(np.float32(gammas[width]))
         mapped = Rows(rows.count, len(landmarks), lambda part, g=gamma: likeness(cosines[part], g))  # type: ignore[misc]
-        machines = _Machines(mapped, labels, fold, weight, _between(landmarks, gamma), num_classes)
+        machines = _machines(mapped, labels, fold, weight, _between(landmarks, gamma), num_classes)
 
-        def is_best(place: int, *, width: int = width, machines: _Machines = machines) -> bool:
+        def is_best(place: int, *, width: int = width, machines: _Exact | _Nystroem = machines) -> bool:
             progress("choosing the width of the kernel", len(tried), _MOST_TRIALS)
             logits, _ = calibrated(machines.held_out(PENALTIES[place]), labels, fold)
             tried[width, place] = log_loss(logits[judged], labels[judged])
@@ -133,11 +133,53 @@ def _search(
     return float(np.float32(gammas[width])), PENALTIES[place]
 
 
-class _Machines:
-    """Ridge regressions on mapped rows, of any penalty, with any one fold held out: their sums are kept.
+def _machines(
+    rows: Rows, labels: Labels, fold: Labels, weight: Doubles, between: Doubles, num_classes: int
+) -> _Exact | _Nystroem:
+    """Machines of any penalty, with any one fold held out.
 
-    rows: (N, M) likenesses to landmarks. weight: (N,). between: (M, M) likenesses of the landmarks to each other.
+    rows: (N, M) likenesses to landmarks. weight: (N,). between: (M, M) likenesses of the landmarks to each other, which
+    are the rows themselves where they are as many.
     """
+    if rows.count == len(between):
+        return _Exact(labels, fold, weight, between, num_classes)
+    return _Nystroem(rows, labels, fold, weight, between, num_classes)
+
+
+class _Exact:
+    """Kernel ridge regressions on rows that are their own landmarks, (N, N) between them: as `_machines` says."""
+
+    def __init__(self, labels: Labels, fold: Labels, weight: Doubles, between: Doubles, num_classes: int) -> None:
+        self._fold, self._weight, self._between = fold, weight, between
+        self._target = np.eye(num_classes)[labels]  # (N, K)
+
+    def solve(self, fold: int | None, penalty: float) -> tuple[Doubles, Doubles]:
+        """Coefficients (N, K) and bias (K,) as `_Nystroem.solve` has them; those of the fold held out are 0."""
+        learnt = np.arange(len(self._fold)) if fold is None else np.flatnonzero(self._fold != fold)
+        own, target = self._weight[learnt], self._target[learnt]
+        bias = own @ target / own.sum()
+        kernel = self._between[np.ix_(learnt, learnt)]  # (n, n)
+        kernel[np.diag_indices_from(kernel)] += penalty * own.sum() / own
+        coefficients = np.zeros_like(self._target)
+        coefficients[learnt] = cho_solve(cho_factor(kernel, lower=True, overwrite_a=True), target - bias)
+        return coefficients, bias
+
+    def held_out(self, penalty: float) -> Floats:
+        """As `_Nystroem.held_out`."""
+        out = np.full(self._target.shape, np.nan, np.float32)
+
+        def score(fold: int) -> None:
+            held = self._fold == fold
+            coefficients, bias = self.solve(fold, penalty)
+            out[held] = self._between[held] @ coefficients + bias
+
+        for _ in ordered_map(score, range(int(self._fold.max()) + 1), ahead=1):
+            pass
+        return out
+
+
+class _Nystroem:
+    """Ridge regressions on likenesses to fewer landmarks than rows: as `_machines` says; their sums are kept."""
 
     def __init__(
         self, rows: Rows, labels: Labels, fold: Labels, weight: Doubles, between: Doubles, num_classes: int
