@@ -3,7 +3,7 @@
 python -m benchmarks.transfer all [--missing]               every way, three seeds, in turns    (hours on two cores)
 python -m benchmarks.transfer run WAY SEED [--limit N]      one measurement; --limit only tries it
 python -m benchmarks.transfer table                         what is kept in results/transfer.json, as Markdown
-python -m benchmarks.transfer draw                          the same as docs/pictures/transfer.svg
+python -m benchmarks.transfer draw                          docs/pictures/transfer.svg, of the processor with most runs
 
 The peers run in the Python that the environment variable PEERS names (see benchmarks/README.md), else in this one.
 Every run is a whole process from its start: imports, reading, decoding and training; graft begins with an empty cache,
@@ -20,6 +20,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import DATA, RESULTS, keep
+from benchmarks.machine import DATA, RESULTS, keep, processor
 from benchmarks.splits import digest, first_of_each, graft_split, read_split, write_split
 from benchmarks.whole_run import RunFailedError, Trained, graft_train, run
 
@@ -61,7 +62,7 @@ WAYS: Final = (
     Way("finetune", "graft: fine-tune", "#0072b2", ("--strategy", "finetune")),
     Way("timm", "timm's script, 4 epochs", "#009e73", epochs=4, keeps="best"),
     Way("fastai", "fastai, fine_tune(4)", "#d55e00", epochs=4),
-    Way("plain", "PyTorch's tutorial, 8 epochs", "#cc79a7", epochs=8, keeps="best"),
+    Way("plain", "PyTorch's tutorial, 4 epochs", "#cc79a7", epochs=4, keeps="best"),
 )
 
 
@@ -155,21 +156,44 @@ def _weights() -> Path:
         packaged = find_source(NETWORK).file
         assert packaged is not None
         names = timm.create_model(ARCHITECTURE).state_dict()
-        save_file(dict(zip(names, read_weights(packaged).values(), strict=True)), file)
+        tensors = (tensor.contiguous() for tensor in read_weights(packaged).values())
+        partial = file.with_suffix(".tmp")
+        save_file(dict(zip(names, tensors, strict=True)), partial)
+        partial.rename(file)
     return file
 
 
-def kept_runs() -> dict[str, list[dict[str, Any]]]:
-    """By way, the runs in results/transfer.json, in the order of their seeds."""
+Runs = dict[str, list[dict[str, Any]]]
+"""By way, its runs on one kind of processor, in the order of their seeds."""
+
+
+def kept_runs() -> dict[str, Runs]:
+    """The runs in results/transfer.json by the instructions of their processors, those with most runs first."""
     file = RESULTS / "transfer.json"
-    runs = json.loads(file.read_text()).values() if file.exists() else []
+    runs = list(json.loads(file.read_text()).values()) if file.exists() else []
+    kinds = Counter(map(_kind, runs))
     return {
-        way.name: sorted((run for run in runs if run["way"] == way.name), key=lambda run: int(run["seed"]))
-        for way in WAYS
+        kind: {
+            way.name: sorted(
+                (run for run in runs if run["way"] == way.name and _kind(run) == kind),
+                key=lambda run: int(run["seed"]),
+            )
+            for way in WAYS
+        }
+        for kind, _ in kinds.most_common()
     }
 
 
-def table(runs: dict[str, list[dict[str, Any]]]) -> str:
+def _kind(run: dict[str, Any]) -> str:
+    return str(run["machine"].get("instructions", "instructions that were not recorded"))
+
+
+def tables(kept: dict[str, Runs]) -> str:
+    """A table for each kind of processor: seconds of one say nothing about those of another."""
+    return "\n\n".join(f"Processors with {kind}:\n\n{table(runs)}" for kind, runs in kept.items())
+
+
+def table(runs: Runs) -> str:
     """The runs as Markdown: a row for each way; then how much sooner graft is where a peer ends."""
     lines = [
         "| | seeds | test accuracy, % | seconds | processor seconds | memory, MiB |",
@@ -185,7 +209,7 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join([*lines, "", *_ratios(runs)])
 
 
-def _ratios(runs: dict[str, list[dict[str, Any]]]) -> Iterable[str]:
+def _ratios(runs: Runs) -> Iterable[str]:
     """For each peer, the quickest graft that is as good on the mean, and how much sooner it is there."""
     graft = [way for way in WAYS if way.arguments and runs[way.name]]
     for peer in WAYS:
@@ -214,7 +238,7 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
-def draw(runs: dict[str, list[dict[str, Any]]]) -> None:
+def draw(runs: Runs) -> None:
     """Validation and test accuracy against seconds: the mean over the seeds, and from lowest to highest."""
     from matplotlib.figure import Figure
 
@@ -264,20 +288,27 @@ def measure_all(*, missing: bool) -> None:
     failed = []
     for seed in SEEDS:
         for way in WAYS:
-            if missing and any(run["seed"] == seed for run in kept_runs()[way.name]):
+            known = kept_runs().get(processor()[1], {}).get(way.name, [])
+            if missing and any(run["seed"] == seed for run in known):
                 continue
             try:
                 keep("transfer", {_key(way, seed): measure(way, seed)})
             except RunFailedError as error:
                 failed.append(f"{_key(way, seed)}: {error}")
-    print(table(kept_runs()))
-    draw(kept_runs())
+    print(tables(kept_runs()))
+    _draw_most(kept_runs())
     if failed:
         sys.exit("\n".join(["these runs failed:", *failed]))
 
 
+def _draw_most(kept: dict[str, Runs]) -> None:
+    """The picture of the kind of processor that most runs were made on."""
+    if kept:
+        draw(next(iter(kept.values())))
+
+
 def _key(way: Way, seed: int) -> str:
-    return f"{way.name} seed {seed}"
+    return f"{way.name} seed {seed} on {processor()[1]}"
 
 
 def main() -> None:
@@ -306,9 +337,9 @@ def main() -> None:
     elif asked.command == "all":
         measure_all(missing=asked.missing)
     elif asked.command == "table":
-        print(table(kept_runs()))
+        print(tables(kept_runs()))
     else:
-        draw(kept_runs())
+        _draw_most(kept_runs())
 
 
 if __name__ == "__main__":

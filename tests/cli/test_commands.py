@@ -24,11 +24,21 @@ def copy(model: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model, tmp_path / "copy"))
 
 
-def test_train_prints_the_score_and_where_it_lies(digits: Path, graft: Graft, tmp_path: Path) -> None:
+def test_train_prints_why_this_strategy_then_the_score_and_where_it_lies(
+    digits: Path, graft: Graft, tmp_path: Path
+) -> None:
     ran = graft("train", digits, "--out", "new")
-    top1 = json.loads((tmp_path / "new" / "model.json").read_text())["test"]["top1"]["value"]
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.startswith(f"Right on {100 * top1:.1f} % of 16 test pictures")
+    said = json.loads((tmp_path / "new" / "model.json").read_text())
+    table, measured, probes, decision = ran.stdout.split("\n\n")[:4]
+    assert "[linear classifiers on earlier stages]" in table.splitlines()[1], "the cell of the table is marked"
+    assert measured.startswith("64 training pictures of 4 classes\nlikeness to the source's pictures 0.")
+    stages = [line.split()[0] for line in probes.splitlines()[1:]]
+    assert stages[:9] == ["stem", *(f"blocks.{number}" for number in range(7)), "features"]
+    assert decision.splitlines()[0] == f"Advice: {said['record']['advice']['decision']['words']}."
+    assert decision.splitlines()[1:] == said["record"]["advice"]["reason"]
+    score = ran.stdout.split("\n\n")[4]
+    assert score.startswith(f"Right on {100 * said['test']['top1']['value']:.1f} % of 16 test pictures")
     assert "always saying '0' would be right on 25.0 %" in ran.stdout
     assert ran.stdout.endswith("Try it: graft predict new PICTURE\n")
 

@@ -59,8 +59,8 @@ def test_networks_of_every_origin(name: str) -> None:
 
 
 def test_a_network_that_comes_with_graft_is_looked_at_small() -> None:
-    network, (channels, side) = _fresh("lite0", 0, False)
-    assert (channels, side) == (3, 32)
+    name, network, (channels, side) = _fresh("lite0", 0, False)
+    assert (name, channels, side) == ("efficientnet-lite0", 3, 32)
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
@@ -76,7 +76,7 @@ def test_a_wrong_network_exits_with_1_and_names_the_layer(monkeypatch: pytest.Mo
     """About half of the layer's inputs have no gradient anyway: too few looked at, and it seems right."""
     torch.manual_seed(seed)
     wrong = nn.Sequential(nn.Linear(6, 5), Forgetful(), nn.Flatten(), nn.Linear(30, 3))
-    monkeypatch.setattr("graft.jobs.check._fresh", lambda *_: (wrong, (1, 6)))
+    monkeypatch.setattr("graft.jobs.check._fresh", lambda *_: ("wrong", wrong, (1, 6)))
     report = check_gradients("lenet5")
     assert not report.passed
     assert as_text(report).splitlines()[-1] == (

@@ -137,6 +137,10 @@ def test_with_few_pictures_fine_tuning_is_not_tried_and_the_model_says_so(home: 
     assert last.startswith("Fine-tuning was not tried: with 1")
     assert last.endswith("held-out pictures no gain could be told from noise.")
     assert "fine-tuning" not in said["seconds"]
+    report = (tmp_path / "model" / "report.html").read_text()
+    assert "<h2>Why this strategy</h2>" in report
+    assert last in report
+    assert report.count('class="strip-cell"') == len(said["record"]["advice"]["stages"])
     assert list(tmp_path.iterdir()) == [tmp_path / "model"]
 
 

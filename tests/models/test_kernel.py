@@ -19,7 +19,7 @@ def small() -> Built:
     classifier = nn.Sequential(OrderedDict(flatten=nn.Flatten(), hidden=nn.Linear(3, 5), linear=nn.Linear(5, 2)))
     network = Network(nn.Sequential(OrderedDict(stem=nn.Identity())), ("stem",), classifier)
     names = {name: name.removeprefix("classifier.") for name in network.state_dict()}
-    return Built(network.eval(), names, 1, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
+    return Built(network.eval(), names, 1, (0.5,) * 3, (0.5,) * 3, "bilinear")
 
 
 def test_features_are_scikit_learns_on_rows_of_length_one() -> None:

@@ -20,7 +20,7 @@ def built() -> Built:
     network = create("resnet20_cifar", num_classes=3, seed=0)
     draw_norms(network, drawn_pictures((8, 3, 32, 32)), seed=1)
     names = {name: f"theirs.{name}" for name in network.state_dict()}
-    return Built(network, names, 32, (0.5,) * 3, (0.5,) * 3, "bilinear", 1.0)
+    return Built(network, names, 32, (0.5,) * 3, (0.5,) * 3, "bilinear")
 
 
 def averages(network: nn.Module) -> dict[str, torch.Tensor]:

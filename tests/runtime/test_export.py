@@ -84,13 +84,35 @@ def test_what_the_older_exporter_cannot_state_goes_through_the_newer(
 
 
 def test_a_traced_graph_that_differs_from_pytorch_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export = torch.onnx.export
+    export, done = torch.onnx.export, []
 
     def astray(module: nn.Module, *given: object, **named: object) -> object:
-        return export(module if named["dynamo"] else nn.Sequential(module, nn.Softplus()), *given, **named)
+        program = export(module if named["dynamo"] else nn.Sequential(module, nn.Softplus()), *given, **named)
+        done.append(named["dynamo"])
+        return program
 
     monkeypatch.setattr(torch.onnx, "export", astray)
     export_onnx(pixels_first(nn.Flatten(), (0.0,) * 3, (1.0,) * 3), tmp_path / "g.onnx", size=4, output="features")
+    assert done == [False, True]
     given = pixels(5, 4)
     found = OnnxRunner(tmp_path / "g.onnx")(given)
     np.testing.assert_allclose(found, (given / 255).transpose(0, 3, 1, 2).reshape(5, -1), atol=1e-6)
+
+
+def test_a_graph_traced_for_two_pictures_only_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`len` is a plain number while tracing, so that the older exporter's graph always has two rows."""
+    export, done = torch.onnx.export, []
+
+    class Rows(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(len(x) if torch.jit.is_tracing() else x.shape[0], -1)
+
+    def spy(*given: object, **named: object) -> object:
+        program = export(*given, **named)
+        done.append(named["dynamo"])
+        return program
+
+    monkeypatch.setattr(torch.onnx, "export", spy)
+    export_onnx(pixels_first(Rows(), (0.0,) * 3, (1.0,) * 3), tmp_path / "g.onnx", size=4, output="features")
+    assert done == [False, True]
+    assert OnnxRunner(tmp_path / "g.onnx")(pixels(5, 4)).shape == (5, 48)

@@ -58,9 +58,14 @@ def test_a_convolution_and_a_batch_norm_by_hand() -> None:
     assert folded(torch.full((1, 1, 1, 1), 2.0), None, norm)[1].item() == 0.5 - 4 * 1.5
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "mobilenetv2_100"])
+@pytest.mark.parametrize(
+    "name", ["efficientnet-lite0", "timm:efficientnet_lite0", "timm:resnet18", "timm:mobilenetv2_100"]
+)
 def test_values_and_gradients_are_those_of_the_layers_apart(name: str) -> None:
-    network = lived_in(timm.create_model(name, num_classes=3, drop_rate=0.0))
+    library, _, theirs = name.partition(":")
+    network = lived_in(
+        timm.create_model(theirs, num_classes=3, drop_rate=0.0) if theirs else create(library, num_classes=3, seed=0)
+    )
     x = torch.rand(2, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     with kept_statistics(network, everywhere=True):

@@ -92,6 +92,19 @@ def test_other_convolutions_stay_as_they_are() -> None:
         assert not any(isinstance(layer, FastDepthwise) for layer in layers)
 
 
+def test_every_depthwise_layer_of_our_lite0_is_fast() -> None:
+    """Sixteen, one in each block; those with a stride stand behind a layer that pads. The blocks of one shape: nine."""
+    network = create("efficientnet-lite0", num_classes=3, seed=0)
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = network(x)
+    with plain_padding(network), fast_depthwise(network):
+        fast = [layer for layer in network.modules() if type(layer) is FastDepthwise]
+        assert torch.equal(network(x), before)
+    assert [layer.stride for layer in fast].count((2, 2)) == 4
+    assert len(fast) == 16
+    assert sum(hasattr(block, "drop_path") for block in network.modules()) == 9
+
+
 def test_layers_that_pad_by_themselves_are_plain_for_a_while() -> None:
     network = adapt("tf_efficientnet_lite0", num_classes=3).network
     x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

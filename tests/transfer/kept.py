@@ -23,7 +23,7 @@ def built() -> Built:
     """ResNet-20 for small pictures, 4 classes, in evaluation mode; its batch norms are not fresh ones."""
     network = create("resnet20_cifar", num_classes=4, seed=0)
     draw_norms(network, drawn_pictures((8, 3, SIZE, SIZE)), seed=1)
-    return Built(network, {}, SIZE, MEAN, STD, "bilinear", 1.0)
+    return Built(network, {}, SIZE, MEAN, STD, "bilinear")
 
 
 def pictures(folder: Path, count: int) -> list[Sample]:

@@ -154,7 +154,7 @@ def test_rungs_stand_side_by_side_and_unknown_ones_are_one_line(small: Source, c
 def test_no_average_over_a_picture_is_left_for_onnx_runtime_to_turn_maps_for(session_cache: Path) -> None:
     graph = onnx.load(open_trunk(find_source("efficientnet-lite0"), session_cache).graph).graph
     kinds = [node.op_type for node in graph.node]
-    assert kinds.count("GlobalAveragePool") == 9  # the exporter's own sharing: the last stage's serves the features too
+    assert kinds.count("GlobalAveragePool") == 9  # the last stage's serves the features too
     assert "ReduceMean" not in kinds
     assert any("features" in node.output for node in graph.node)
     assert [output.name for output in graph.output] == ["ladder"]

@@ -59,7 +59,7 @@ def check_gradients(
     if coordinates is not None and coordinates < 1:
         raise UsageError(f"--coordinates must be 1 or more, got {coordinates}; leave it out for the usual number")
     chosen = loss_function(loss)
-    built, (channels, side) = _fresh(network, seed, training)
+    network, built, (channels, side) = _fresh(network, seed, training)
     count = TRAINING_PICTURES if training else PICTURES
     x = torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(seed))  # (N, C, H, W)
     target = torch.arange(count)
@@ -71,8 +71,11 @@ def check_gradients(
     return GradientReport(network, loss, "train" if training else "eval", tuple(x.shape), found, fault)
 
 
-def _fresh(name: str, seed: int, training: bool) -> tuple[nn.Module, tuple[int, int]]:
-    """A network with drawn weights, and the channels and side (pixels) of the smallest pictures to check it on."""
+def _fresh(name: str, seed: int, training: bool) -> tuple[str, nn.Module, tuple[int, int]]:
+    """A network: its own name, itself with drawn weights, channels and side (pixels) of the pictures to check it on.
+
+    They are as small as it takes.
+    """
     import torch
 
     from graft.models.catalog import create, look_up
@@ -83,7 +86,7 @@ def _fresh(name: str, seed: int, training: bool) -> tuple[nn.Module, tuple[int, 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             built = adapt(name.removeprefix("timm:"), num_classes=CLASSES)
-        return built.network, (3, _least_side(built.network, built.size))
+        return name, built.network, (3, _least_side(built.network, built.size))
     card = look_up(name)
     if card is None:
         from graft.models.weights import unknown
@@ -92,7 +95,7 @@ def _fresh(name: str, seed: int, training: bool) -> tuple[nn.Module, tuple[int, 
     fixed = card.name == "alphago_policy"  # a class for each point of the board
     network = create(card.name, num_classes=None if fixed else CLASSES, seed=seed)
     least = max(card.smallest_side, LEAST_TRAINING_SIDE if training else 1) if card.smallest_side else card.takes.side
-    return network, (card.takes.channels, least)
+    return card.name, network, (card.takes.channels, least)
 
 
 def _least_side(network: nn.Module, side: int) -> int:

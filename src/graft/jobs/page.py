@@ -13,6 +13,7 @@ from graft.data.decode import decode, read_picture
 from graft.data.preprocess import Preprocess
 from graft.errors import BadPicture
 from graft.evaluate.metrics import Scores
+from graft.jobs.advise_page import advice_section
 from graft.report.page import ClassCounts, Finding, PictureCard, Record, Report, Step, Strength, render
 from graft.runtime.stream import ordered_map
 from graft.training.curves import verdict
@@ -68,7 +69,7 @@ def page(
         scores=scores,
         record=Record(versions, record["machine"], record["settings"]["seed"], record.get("trunk", ""), 1),
         without_leaks=unleaked,
-        findings=(*_findings(gathered), *_advised(advice)),
+        findings=_findings(gathered),
         mistakes=_cards(known, _surest_mistakes(known)),
         doubted=_cards(
             known,
@@ -80,6 +81,7 @@ def page(
         chosen=probe.strength if probe else None,
         curves=_curves(history) if history else "",
         verdict=_verdict(history) if history else (),
+        advice=advice_section(advice) if advice else "",
     )
     return render(report)
 
@@ -140,10 +142,6 @@ def _findings(gathered: Gathered) -> tuple[Finding, ...]:
         for f in gathered.found.findings
     ]  # fmt: skip
     return (*audited, *(Finding("note", note, 0) for note in gathered.split.notes))
-
-
-def _advised(advice: Advice | None) -> tuple[Finding, ...]:
-    return () if advice is None else tuple(Finding("note", sentence, 0) for sentence in advice.reason)
 
 
 def _curves(history: History) -> str:

@@ -139,7 +139,7 @@ def run(
         with clock.step("report"):
             html = page(
                 known, scores, unleaked, strategy=strategy, probe=None, record=record, seconds=clock.seconds,
-                limit=limit, network=settings.network, preprocess=preprocess, title=out.name,
+                limit=limit, network=planned.network, preprocess=preprocess, title=out.name,
                 history=history,
             )  # fmt: skip
         with clock.step("writing"):

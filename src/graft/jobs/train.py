@@ -56,10 +56,13 @@ def run(
 
 
 def summary(manifest: Manifest, out: Path) -> str:
-    """The last lines that a person reads after training."""
+    """What a person reads after training: why this strategy, then how good the model is."""
     assert manifest.test is not None
     top1, baseline = manifest.test["top1"], manifest.test["baseline"]
+    advised = manifest.record.get("advice", {}).get("lines", ())
     lines = [
+        *advised,
+        *(("",) if advised else ()),
         (
             f"Right on {100 * top1['value']:.1f} % of {manifest.test['n']:,} test pictures "
             f"(95 % interval {100 * top1['low']:.1f}–{100 * top1['high']:.1f}); "
@@ -67,7 +70,6 @@ def summary(manifest: Manifest, out: Path) -> str:
         ),
         *_without_leaks(manifest),
         *manifest.data["notes"],
-        *manifest.record.get("advice", {}).get("reason", ()),
         *((f"The head: {manifest.record['head']}.",) if "head" in manifest.record else ()),
         *(f"The curves: {finding}" for finding in manifest.record.get("verdict", ())),
         _took(manifest),

@@ -250,7 +250,7 @@ def _finish(
     with clock.step("report"):
         html = page(
             known, scores, unleaked, strategy=grown.words, probe=grown.probe, record=record, seconds=clock.seconds,
-            limit=limit, network=settings.network, preprocess=preprocess, title=out.name, history=grown.curves,
+            limit=limit, network=ground.source.network, preprocess=preprocess, title=out.name, history=grown.curves,
             advice=advice,
         )  # fmt: skip
     with clock.step("writing"):

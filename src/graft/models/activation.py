@@ -135,6 +135,8 @@ def _widened(layer: nn.Module) -> nn.Module:
     with torch.no_grad():
         for name, old in layer.named_parameters():
             fresh = new.get_parameter(name)
+            if old.is_meta:  # its weights are still to come
+                continue
             if old.ndim > 1:
                 nn.init.normal_(fresh, std=float(old.std()))
             else:

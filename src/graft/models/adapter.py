@@ -70,10 +70,7 @@ def adapt(timm_name: str, *, num_classes: int = 1000, pretrained: bool = False) 
     published = {ours: names[id(tensor)] for ours, tensor in network.state_dict(keep_vars=True).items()}
     if sorted(published.values()) != sorted(model_names):
         raise UsageError(f"timm:{timm_name} shares or hides weights, so it cannot be cut; choose another network")
-    return Built(
-        network.eval(), published, size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"],
-        float(config["crop_pct"]),
-    )  # fmt: skip
+    return Built(network.eval(), published, size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
 
 
 def _compose(model: nn.Module, timm_name: str) -> Network:

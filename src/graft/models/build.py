@@ -55,10 +55,10 @@ def bare(builder: Builder, architecture: str, *, num_classes: int, activation: s
         lambda tensor: torch.empty(tensor.shape, dtype=tensor.dtype)
     )
     names = {name: name for name in network.state_dict()}
-    mean, std, interpolation = _IMAGENET_MEAN, _IMAGENET_STD, "bilinear"
-    if card.published:
-        mean, std, interpolation = (getattr(card.published[0], what) for what in ("mean", "std", "interpolation"))
-    return Built(network, names, card.takes.side, mean, std, interpolation, crop_pct=0.875)
+    if not card.published:
+        return Built(network, names, card.takes.side, _IMAGENET_MEAN, _IMAGENET_STD, "bilinear")
+    first = card.published[0]
+    return Built(network, names, card.takes.side, first.mean, first.std, first.interpolation)
 
 
 def _build_ours(source: Source) -> Built:

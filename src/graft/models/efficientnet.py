@@ -63,7 +63,7 @@ def _conv(
     layers["conv"] = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
     layers["bn"] = nn.BatchNorm2d(out_channels, eps=EPSILON)
     if not linear:
-        layers["relu"] = nn.ReLU6()
+        layers["relu"] = nn.ReLU6(inplace=True)  # the wide maps are kept for the backward pass once
     return nn.Sequential(layers)
 
 

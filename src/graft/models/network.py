@@ -57,7 +57,7 @@ class Built:
 
     published: our name of each parameter and buffer → its name in files of weights (for our own networks the same).
     size: side of the input, pixels. mean, std: per channel, 0–1. interpolation: how pictures are resized to evaluate
-    it. crop_pct: the share of the picture, by side, that evaluation keeps.
+    it.
     """
 
     network: nn.Module
@@ -66,7 +66,6 @@ class Built:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str
-    crop_pct: float
 
 
 def stage_names(network: nn.Module) -> tuple[str, ...]:

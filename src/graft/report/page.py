@@ -106,7 +106,7 @@ class Report:
     pictures with no near-duplicate in training. mistakes, doubted: cards, the surest first. limit_seconds: one decode
     and one forward pass of every picture, the least this machine could have taken. strengths: the search for the
     head's regularisation, ascending; chosen: the strength taken. curves: a picture (SVG) of a training run's losses,
-    accuracies and rate; verdict: what they say.
+    accuracies and rate; verdict: what they say. advice: why this strategy, as HTML.
     """
 
     title: str
@@ -127,6 +127,7 @@ class Report:
     strengths: tuple[Strength, ...] = ()
     chosen: float | None = None
     curves: str = ""
+    advice: str = ""
     verdict: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:

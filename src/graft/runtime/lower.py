@@ -110,7 +110,8 @@ def in_ladder(rung: Rung, size: int) -> bytes | None:
     node = made_by.get(ladder.input[rung.number])
     while node is not None and node.op_type not in _AVERAGES:
         node = made_by.get(node.input[0]) if node.input else None
-    if node is None:
+    known = {value.name for value in model.graph.value_info}
+    if node is None or node.input[0] not in known:
         return None
     part = Extractor(model).extract_model([pixels.name], [node.input[0]])
     return bytes(part.SerializeToString())

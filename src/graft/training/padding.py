@@ -1,7 +1,7 @@
 """timm's convolutions that pad as TensorFlow does, stated as plain ones behind a padding step.
 
-What speeds convolutions up in training looks for plain ones; EfficientNet-Lite's strided layers are not. The values are
-the same, and so are the names of the weights.
+What speeds convolutions up in training looks for plain ones; the strided layers of timm's `tf_` networks are not (our
+EfficientNet-Lite pads in a layer of its own). The values are the same, and so are the names of the weights.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Advice:
         return [*self._table(), "", *self._measured(), "", f"Advice: {self.decision.words}.", *self.reason]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """All of it as plain values; `lines` as a person reads it."""
         scores = [
             {"stage": s.stage, "rungs": list(s.rungs), "width": s.width, "accuracy": s.accuracy, "low": s.low,
              "high": s.high, "log_loss": s.log_loss, "strength": s.strength} for s in self.scores
@@ -135,7 +135,7 @@ class Advice:
         return {
             "pictures": self.pictures, "classes": self.classes,
             "likeness": {**asdict(self.likeness), "word": self.likeness.word}, "cell": asdict(self.cell),
-            "stages": scores, **strategies, "reason": list(self.reason),
+            "stages": scores, **strategies, "reason": list(self.reason), "lines": self.lines(),
         }  # fmt: skip
 
     def _table(self) -> list[str]:
