@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
@@ -54,6 +56,7 @@ def _graft(
 
 
 _INTERRUPTED = 130  # the shell's exit status for Ctrl-C
+_COLLECT_AFTER = 50_000  # new objects, of which importing torch makes millions: usual is 700, and half a second more
 START, PICTURES, USE = "Start here", "Look at pictures", "Use a model"
 NETWORKS, TRAINING = "Look at networks", "Look at training"
 
@@ -77,6 +80,8 @@ app.command("playground", rich_help_panel=TRAINING)(playground.playground)
 
 def main() -> None:
     """Run the command line; errors that the user can mend are one line on standard error."""
+    gc.set_threshold(_COLLECT_AFTER)
+    atexit.register(gc.freeze)  # what is left at the end goes with the process: a second, where torch was imported
     try:
         status = app(standalone_mode=False)  # typer makes 130 of Ctrl-C
     except GraftError as error:
