@@ -5,8 +5,8 @@ python -m benchmarks.transfer_peers WAY SEED PICTURES SPLIT WEIGHTS EPOCHS      
 fastai   `vision_learner(...).fine_tune(4)` with `RandomResizedCrop(224, min_scale=0.5)` and `aug_transforms()`, as in
          the second chapter of its book: one epoch of the head, four of everything, all else its defaults.
 plain    PyTorch's "Transfer Learning for Computer Vision Tutorial", its first scenario: SGD over all layers, rate 1e-3,
-         momentum 0.9, a tenth of it from the eighth epoch on, batches of 4, the best epoch by validation kept; the
-         tutorial goes on for 25 epochs.
+         momentum 0.9, batches of 4, the best epoch by validation kept. The tutorial goes on for 25 epochs, with a tenth
+         of the rate from the eighth on; here it has as many as the others.
 timm     the parts of timm's training script (its transforms, loader, optimiser, schedule and loss) at the settings
          below; the script itself is not in the package. The best epoch by validation is kept, as the script does.
 All of them: EfficientNet-Lite0 of timm at 224², float32, two workers. Keras has no network that these weights fit.
