@@ -129,6 +129,14 @@ def test_a_stage_that_is_not_there_is_one_line(home: Path, tmp_path: Path, probe
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_head_that_was_asked_for_says_that_nothing_else_was_tried(home: Path, tmp_path: Path) -> None:
+    train.run(home / "photos", tmp_path / "model", settings(home, strategy="probe"))
+    advice = fields(tmp_path / "model")["record"]["advice"]
+    assert advice["decision"] == advice["probe"]
+    assert advice["reason"][-1] == "Fine-tuning was not tried: the strategy asked for is a new head alone."
+    assert advice["lines"][-1] == advice["reason"][-1]
+
+
 def test_with_few_pictures_fine_tuning_is_not_tried_and_the_model_says_so(home: Path, tmp_path: Path) -> None:
     train.run(home / "photos", tmp_path / "model", settings(home, training=QUICK))
     said = fields(tmp_path / "model")

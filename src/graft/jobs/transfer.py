@@ -44,6 +44,7 @@ from graft.transfer.advice import Advice, Strategy, Trial, weigh
 from graft.transfer.heads.choose import FEWEST_TO_COMPARE, Choice
 from graft.transfer.heads.head import probabilities
 
+_PROBE_ALONE: Final = "the strategy asked for is a new head alone"
 _RESERVED: Final = 15.0  # seconds of a budget for what comes after training: export, report
 
 
@@ -102,9 +103,9 @@ def _grow(
         return _tuned(ground, advice, settings, clock, state=state, progress=progress, watch=watch).grown, advice
     with clock.step("head"):
         choice = choose_on(ground, advice.probe.rungs, settings, progress)
-    if settings.strategy == "probe":
-        advice = replace(advice, decision=advice.probe)
-    elif (why := _why_untried(ground, choice, _seconds_left(ground, settings, clock))) is not None:
+    why = _PROBE_ALONE if settings.strategy == "probe" else None
+    why = why or _why_untried(ground, choice, _seconds_left(ground, settings, clock))
+    if why is not None:
         advice = replace(advice, decision=advice.probe, reason=(*advice.reason, f"Fine-tuning was not tried: {why}."))
     else:
         tuned = _tuned(ground, advice, settings, clock, state=state, progress=progress, watch=watch)
