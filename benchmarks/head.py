@@ -2,11 +2,7 @@
 
 python -m benchmarks.head [samples] [classes]        (100,000 and 1,000: about five minutes on two cores)
 
-The features are drawn from real ones. The noise has the covariance, within their classes, of EfficientNet-Lite0's
-features of trashnet's photos; the classes' means are those for which the published ImageNet layer of that network is
-the best linear classifier [1], times SPREAD, with which it would be right for about three samples in four.
-
-[1] Hastie, Tibshirani, Friedman, The Elements of Statistical Learning, 2nd ed., 2009, eq. 4.10.
+The features are drawn from real ones: drawn_features.py.
 """
 
 from __future__ import annotations
@@ -17,20 +13,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
-from benchmarks.machine import DATA, keep
-from graft.data.scan import scan
-from graft.models.weights import find_source
-from graft.store.table import Store
-from graft.transfer.features import extract
-from graft.transfer.logistic import Rows
+from benchmarks.drawn_features import stored
+from benchmarks.machine import keep
 from graft.transfer.probe import fit_probe
-from graft.transfer.trunk import FEATURES, open_trunk, runner
-
-SPREAD = 4.3
-Floats = NDArray[np.float32]
 
 
 def main() -> None:
@@ -38,18 +24,8 @@ def main() -> None:
     samples = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     classes = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000
     with tempfile.TemporaryDirectory() as folder:
-        means, mixing = _cloud(Path(folder))
-        width = mixing.shape[1]
-        labels = np.arange(samples) % classes
-        draw = _Draw(means[:classes], mixing)
-        table = Store(Path(folder)).table("features", np.dtype(("<f2", (width,))))
-        keys = [int(i).to_bytes(16, "little") for i in range(samples)]
-        for start in range(0, samples, 1024):
-            part = slice(start, start + 1024)
-            table.append(keys[part], draw(labels[part]).astype(np.float16))
-        places = table.locate(keys)
-        before = _peak_mib()
-        rows = Rows(samples, width, lambda part: table.gather(places[part]).astype(np.float32))
+        rows, labels, draw = stored(Path(folder), samples, classes)
+        before = peak_mib()
         started = time.perf_counter()
         probe = fit_probe(rows, labels, (np.arange(samples) // classes) % 5, num_classes=classes)
         seconds = time.perf_counter() - started
@@ -59,7 +35,7 @@ def main() -> None:
         "samples": samples,
         "classes": classes,
         "seconds": round(seconds, 1),
-        "peak_mib": round(_peak_mib()),
+        "peak_mib": round(peak_mib()),
         "peak_before_mib": round(before),
         "strength": probe.strength,
         "trials": {trial.strength: [round(trial.log_loss, 3), round(trial.accuracy, 3)] for trial in probe.trials},
@@ -68,40 +44,8 @@ def main() -> None:
     keep("head", {f"{samples}x{classes}": result})
 
 
-class _Draw:
-    """Features of new samples with the labels asked for."""
-
-    def __init__(self, means: Floats, mixing: Floats) -> None:
-        self._means, self._mixing = means, mixing
-        self._random = np.random.default_rng(0)
-
-    def __call__(self, labels: NDArray[np.int64]) -> Floats:
-        noise = self._random.standard_normal((len(labels), len(self._mixing)), dtype=np.float32)
-        return self._means[labels] + noise @ self._mixing
-
-
-def _cloud(folder: Path) -> tuple[Floats, Floats]:
-    """Means (1000, D) of the classes, and the matrix (D, D) that turns white noise into that of real features."""
-    source = find_source("efficientnet-lite0")
-    trunk = open_trunk(source, folder)
-    photos = scan(DATA / "trashnet")
-    features = extract(
-        photos.samples, runner(trunk, source, "cpu"), trunk.preprocess("squash"), Store(folder),
-        trunk_key=trunk.key, width=trunk.row_width,
-    )  # fmt: skip
-    rows = features.rows(np.arange(len(features.samples)), trunk.columns(FEATURES))
-    x = rows.read(slice(None)).astype(np.float64)
-    labels = np.array([sample.label for sample in features.samples])
-    centre = x.mean(axis=0)
-    for label in np.unique(labels):
-        x[labels == label] -= x[labels == label].mean(axis=0)
-    covariance = x.T @ x / len(x) + 1e-6 * np.eye(x.shape[1])
-    means = load_file(trunk.weights)[f"{trunk.head}.weight"].astype(np.float64) @ covariance
-    means = centre + SPREAD * (means - means.mean(axis=0))
-    return means.astype(np.float32), np.linalg.cholesky(covariance).T.astype(np.float32)
-
-
-def _peak_mib() -> float:
+def peak_mib() -> float:
+    """The most resident memory of this process so far."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 

@@ -91,7 +91,9 @@ def test_it_learns_and_the_record_says_how(tuned: Path) -> None:
     assert (phase["epochs"], phase["batch"], phase["ended"]) == (3, 16, "epochs")
     counts = {part: sum(each[part] for each in said["data"]["counts"].values()) for part in ("train", "val", "test")}
     assert sum(counts.values()) == 90
-    assert record["maps"]["bytes"] == (3 * counts["train"] + counts["val"]) * (48 * 20 * 20 * 2 + 16)
+    full, small = (48 * side * side * 2 + 16 for side in (20, 16))  # of pictures of 160² and of 128²
+    assert record["maps"]["small"] == 2
+    assert record["maps"]["bytes"] == (counts["train"] + counts["val"]) * full + 2 * counts["train"] * small
     assert not tuned.with_name("tuned.training").exists()
 
 
@@ -235,22 +237,30 @@ def test_a_run_that_was_interrupted_in_its_second_phase_ends_with_the_same_bits(
     assert weights(out) == weights(whole)
 
 
-def test_a_killed_run_ends_with_the_same_bits(tuned: Path, home: Path, tmp_path: Path) -> None:
-    """Signal 9 in the middle of the phase on kept maps."""
+@pytest.mark.parametrize("moment", ["maps", "steps"])
+def test_a_killed_run_ends_with_the_same_bits(moment: str, tuned: Path, home: Path, tmp_path: Path) -> None:
+    """Signal 9 while maps are made, of which nothing is known yet, and in the middle of the phase on them."""
     out, toml = tmp_path / "killed", tmp_path / "run.toml"
     toml.write_text(QUICK.to_toml())
     code = "import sys, torch; torch.set_num_threads(1); from graft.cli.app import main; sys.argv[0] = 'graft'; main()"
     command = [sys.executable, "-c", code, "train", str(home / "photos"), "--out", str(out), "--strategy", "finetune"]
-    command += ["--network", NETWORK, "--weights", str(home / "weights.safetensors"), "--cache", str(home / "cache")]
+    command += ["--network", NETWORK, "--weights", str(home / "weights.safetensors")]
+    command += ["--cache", str(home / "cache" if moment == "steps" else tmp_path / "cache")]
     command += ["--freeze", "layer2", "--settings", str(toml)]
-    run = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     history = out.with_name("killed.training") / "upper" / "history.jsonl"
-    deadline = time.monotonic() + 90
-    while not (history.exists() and '"step"' in history.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.005)
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    if moment == "maps":
+        begun = any(line.startswith("running the frozen layers") for line in run.stderr)
+    else:
+        deadline, begun = time.monotonic() + 90, False
+        while not begun and time.monotonic() < deadline:
+            begun = history.exists() and '"step"' in history.read_text()
+            time.sleep(0.005)
     os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    assert '"step"' in history.read_text()
+    run.communicate()
+    assert begun
+    assert history.exists() == (moment == "steps")
     assert not out.exists()
     subprocess.run([*command, "--resume"], check=True, capture_output=True)
     assert weights(out) == weights(tuned)

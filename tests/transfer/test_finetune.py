@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from graft.errors import UsageError
 from graft.models.network import head
 from graft.training.settings import TrainingSettings
-from graft.transfer.finetune import Plan, _depths, give_head, make_plan, varied, with_batch
+from graft.transfer.finetune import Plan, _depths, give_head, make_plan, small_side, varied, with_batch
 from transfer.kept import built
 
 AUGMENTED = TrainingSettings(epochs=6, augment="standard")
@@ -17,9 +18,33 @@ PLAIN = TrainingSettings(epochs=6, augment="flip")
 
 
 def test_without_a_budget_there_are_four_views_or_as_many_as_epochs_or_one_without_augmentation() -> None:
-    assert make_plan(AUGMENTED, left=None, per_view=0.0, whole=False) == Plan(4)
-    assert make_plan(TrainingSettings(epochs=2, augment="light"), left=None, per_view=0.0, whole=True) == Plan(2)
-    assert make_plan(PLAIN, left=None, per_view=0.0, whole=False) == Plan(1)
+    two = TrainingSettings(epochs=2, augment="light")
+    assert make_plan(AUGMENTED, left=None, per_view=0.0, whole=False, small=False) == Plan(4)
+    assert make_plan(two, left=None, per_view=0.0, whole=True, small=False) == Plan(2)
+    assert make_plan(PLAIN, left=None, per_view=0.0, whole=False, small=False) == Plan(1)
+
+
+@pytest.mark.parametrize(("epochs", "views", "small"), [(1, 1, 0), (2, 2, 1), (3, 3, 2), (4, 4, 3), (9, 4, 3)])
+def test_two_thirds_of_the_views_are_small_where_they_may_be_and_one_is_not(
+    epochs: int, views: int, small: int
+) -> None:
+    training = TrainingSettings(epochs=epochs, augment="standard")
+    assert make_plan(training, left=None, per_view=0.0, whole=False, small=True) == Plan(views, small=small)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"),
+    [(224, 160), (256, 192), (240, 160), (160, 128), (128, 96), (96, None), (112, None)],
+)
+def test_small_pictures_have_seven_tenths_of_the_side_in_steps_of_32(size: int, side: int | None) -> None:
+    assert small_side(built(), size) == side
+
+
+def test_a_network_for_one_size_has_no_small_pictures() -> None:
+    network = built()
+    assert small_side(network, 224) == 160
+    network.network.classifier = nn.Sequential(nn.Flatten(), nn.Linear(64 * 56 * 56, 3))
+    assert small_side(network, 224) is None
 
 
 @pytest.mark.parametrize(
@@ -36,8 +61,8 @@ def test_without_a_budget_there_are_four_views_or_as_many_as_epochs_or_one_witho
     ],
 )
 def test_a_budget_is_shared_out(left: float, per_view: float, whole: bool, expected: Plan) -> None:
-    found = make_plan(AUGMENTED, left=left, per_view=per_view, whole=whole)
-    assert found.views == expected.views
+    found = make_plan(AUGMENTED, left=left, per_view=per_view, whole=whole, small=True)
+    assert (found.views, found.small) == (expected.views, 0)
     for given, wanted in ((found.on_maps, expected.on_maps), (found.on_pictures, expected.on_pictures)):
         assert given == (None if wanted is None else pytest.approx(wanted))
 
@@ -46,7 +71,7 @@ def test_views_and_phases_together_never_exceed_what_is_left() -> None:
     for left in (20.0, 60.0, 300.0):
         for per_view in (0.5, 3.0, 15.0):
             for whole in (False, True):
-                plan = make_plan(AUGMENTED, left=left, per_view=per_view, whole=whole)
+                plan = make_plan(AUGMENTED, left=left, per_view=per_view, whole=whole, small=True)
                 total = plan.views * per_view + (plan.on_maps or 0) + (plan.on_pictures or 0)
                 assert total == pytest.approx(left)
 

@@ -118,6 +118,20 @@ def test_each_view_is_computed_once_and_found_again(lower: Lower, samples: list[
     assert len(set(names)) == 5
 
 
+def test_augmented_views_alone_are_those_that_stand_behind_the_plain_one(
+    lower: Lower, samples: list[Sample], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    alone = keep_maps(samples, lower, PREPROCESS, store, views=2, plain=False, policy=STANDARD)
+    together = keep_maps(samples, lower, PREPROCESS, store, views=3, policy=STANDARD)
+    assert (alone.views, alone.computed, together.computed) == (2, 20, 10)
+    for view in (0, 1):
+        assert torch.equal(all_of(alone, view), all_of(together, view + 1))
+    assert alone.name != together.name
+    with pytest.raises(UsageError, match="an augmentation to tell them apart, got 1 views"):
+        keep_maps(samples, lower, PREPROCESS, store, plain=False)
+
+
 def test_a_view_follows_from_the_picture_whatever_stands_beside_it(
     lower: Lower, samples: list[Sample], tmp_path: Path
 ) -> None:

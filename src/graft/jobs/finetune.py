@@ -40,6 +40,7 @@ from graft.transfer.finetune import (
     Plan,
     give_head,
     make_plan,
+    small_side,
     tune_on_maps,
     tune_on_pictures,
     varied,
@@ -95,14 +96,18 @@ def tune(
     lower = None
     if first != names[0] and ground.device == "cpu":
         lower = open_lower(built, first, trunk.size, ground.cache, trunk=trunk, progress=progress)
-    plan = _planned(folder, material, lower, training, left, whole=whole)
+    side = None if lower is None else small_side(built, trunk.size)
+    plan = _planned(folder, material, lower, training, left, whole=whole, small=side is not None)
+    small = None
+    if side is not None and plan.small:
+        small = open_lower(built, first, side, ground.cache, progress=progress)
     tell = watch or told(progress)
     outcomes: list[Outcome] = []
     kept = None
     if lower is not None:
         kept = tune_on_maps(
-            built, first, lower, material, training, plan, folder=folder / _UPPER, resume=settings.resume,
-            progress=progress, watch=tell,
+            built, first, lower, material, training, plan, small=small, folder=folder / _UPPER,
+            resume=settings.resume, progress=progress, watch=tell,
         )  # fmt: skip
         outcomes.append(kept.outcome)
     if whole or lower is None:
@@ -123,7 +128,10 @@ def tune(
     last = last_head(tuned, own, rungs, settings, progress)
     maps: dict[str, Any] = {}
     if kept is not None:
-        maps = {"cut": first, "views": plan.views, "bytes": kept.bytes, "seconds": round(kept.seconds, 1)}
+        maps = {
+            "cut": first, "views": plan.views, "small": plan.small, "bytes": kept.bytes,
+            "seconds": round(kept.seconds, 1),
+        }  # fmt: skip
     strategy = Strategy("finetune", cut=None if whole else lowest)
     return Tuned(_grown(tuned, gathered, last, strategy, training, outcomes, maps), time.perf_counter() - began)
 
@@ -183,6 +191,7 @@ def _planned(
     left: float | None,
     *,
     whole: bool,
+    small: bool,
 ) -> Plan:
     """The plan, as the stopped run had it where one is resumed."""
     note = folder / _PLAN
@@ -193,7 +202,7 @@ def _planned(
         samples = [material.samples[i] for i in material.train]
         per_view = seconds_per_view(samples, lower, material.preprocess, policy=varied(training))
         left -= time.perf_counter() - began
-    plan = make_plan(training, left=left, per_view=per_view, whole=whole)
+    plan = make_plan(training, left=left, per_view=per_view, whole=whole, small=small)
     note.write_text(json.dumps(asdict(plan)))
     return plan
 

@@ -2,6 +2,9 @@
 
 The new head begins with the weights of a probe, so that no gradient of an untrained one runs through the network. What
 is frozen runs once for every view of a picture. Both phases are the training loop's, and resume as it does.
+
+On kept maps the first epochs are of small pictures. Measured in turns on 1,820 photos of TrashNet, fine-tuning took
+three quarters of the time that it takes with all of them in full size; over three splits it is as good, within noise.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +30,7 @@ from graft.models.network import Built, cut, head, stage_names
 from graft.progress import Progress, silent
 from graft.runtime.lower import Lower
 from graft.store.table import Store
+from graft.training.growing import Growing
 from graft.training.history import Event
 from graft.training.loop import Outcome, fit
 from graft.training.normalize import Normalization
@@ -45,6 +50,10 @@ BATCH: Final = 32  # pictures at most, where the settings leave it open, and …
 SMALL_BATCH: Final = 8  # … at least, where there are as many, so that …
 STEPS: Final = 32  # … an epoch of few pictures has so many steps
 WHOLE_SHARE: Final = 1 / 3  # of the epochs or the time, in which the whole network is tuned
+SMALL_SHARE: Final = 2 / 3  # of the views, and of the epochs, that are small: they come first
+SMALL_SIDE: Final = 0.7  # side of small pictures, over the network's; they cost half as much
+_SIDES: Final = 32  # what a side must be a multiple of, so that strides below meet no half pixel, and …
+_SMALLEST: Final = 96  # … at least, pixels
 _LEAST_SECONDS: Final = 1.0  # for a phase, however little of a budget is left: at least one step is taken
 _AT_ONCE: Final = 32  # pictures in a pass that scores them
 
@@ -70,17 +79,19 @@ class Plan:
     """What the clock decides before the first step; a run that is resumed takes it over.
 
     views: of each picture whose maps are kept. on_maps, on_pictures: seconds for either phase, None without a budget.
+    small: how many of the views are of small pictures, and come first.
     """
 
     views: int
     on_maps: float | None = None
     on_pictures: float | None = None
+    small: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class OnMaps:
     """What the phase on kept maps gave. said: (n, K) probabilities of the validation pictures, by the upper part on
-    their maps. maps: of the training pictures. bytes: of all maps. seconds: that it took to make them."""
+    their maps. maps: of the training pictures in full size. bytes: of all maps. seconds: that it took to make them."""
 
     outcome: Outcome
     said: NDArray[np.float32]
@@ -117,20 +128,40 @@ def varied(training: TrainingSettings) -> tuple[Augmentation, ...]:
     return tuple(each for each in policy(training.augment) if each.name != "flip")
 
 
-def make_plan(training: TrainingSettings, *, left: float | None, per_view: float, whole: bool) -> Plan:
+def small_side(built: Built, size: int) -> int | None:
+    """Side of the small pictures, pixels, that a network is tuned on before those of side `size`.
+
+    None where they would be too small to gain by, or the network takes pictures of one size only.
+    """
+    side = _SIDES * round(SMALL_SIDE * size / _SIDES)
+    if not _SMALLEST <= side < size:
+        return None
+    network = built.network.eval()
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, len(built.mean), side, side))
+    except (AssertionError, RuntimeError, ValueError):  # such as of a linear layer on maps that lie flat
+        return None
+    return side
+
+
+def make_plan(training: TrainingSettings, *, left: float | None, per_view: float, whole: bool, small: bool) -> Plan:
     """How many views are kept, and how long the phases may take.
 
     left: seconds, all in all, None without a budget; where next to none are left, each phase still takes a step.
     per_view: seconds that a view of all pictures takes, 0 where no maps are kept. whole: whether all stages are tuned
-    in the end.
+    in the end. small: whether some views may be of small pictures; with a budget none are, for it is not known yet how
+    many epochs will fit.
     """
     if left is None:
-        return Plan(min(VIEWS, training.epochs) if varied(training) else 1)
+        views = min(VIEWS, training.epochs) if varied(training) else 1
+        return Plan(views, small=round(SMALL_SHARE * views) if small and views > 1 else 0)
     if not per_view:
         return Plan(1, on_pictures=max(left, _LEAST_SECONDS))
     views = budgeted_views(max(left, _LEAST_SECONDS), per_view, VIEWS) if varied(training) else 1
     rest = max(left - views * per_view, _LEAST_SECONDS)
-    return Plan(views, rest * (1 - WHOLE_SHARE), rest * WHOLE_SHARE) if whole else Plan(views, rest)
+    share = WHOLE_SHARE if whole else 0
+    return Plan(views, on_maps=rest * (1 - share), on_pictures=rest * share if whole else None)
 
 
 def tune_on_maps(
@@ -141,6 +172,7 @@ def tune_on_maps(
     training: TrainingSettings,
     plan: Plan,
     *,
+    small: Lower | None = None,
     folder: Path,
     resume: bool = False,
     progress: Progress = silent,
@@ -148,27 +180,37 @@ def tune_on_maps(
 ) -> OnMaps:
     """Tune the part of a network from `stage` up on kept maps of what is below; the network ends with the kept weights.
 
-    lower: the part below. folder: keeps the state. Raises GraftError where the maps do not fit the disk, or the loss
-    stops being finite.
+    lower: the part below. small: the same for small pictures, where the plan has any. folder: keeps the state. Raises
+    GraftError where the maps do not fit the disk, or the loss stops being finite.
     """
     train, val = ([material.samples[i] for i in which] for which in (material.train, material.val))
-    size = maps_bytes(len(train), lower.shape, plan.views) + maps_bytes(len(val), lower.shape, 1)
-    progress(f"keeping {size / 1e6:,.0f} MB of maps below {stage} ({plan.views} views)", 1, 1)
-    kept = keep_maps(
-        train, lower, material.preprocess, material.store, views=plan.views, policy=varied(training),
-        seed=training.seed, progress=progress,
-    )  # fmt: skip
+    in_full = plan.views - plan.small
+    size = maps_bytes(len(train), lower.shape, in_full) + maps_bytes(len(val), lower.shape, 1)
+    views = f"{plan.views} views"
+    if small is not None:
+        size += maps_bytes(len(train), small.shape, plan.small)
+        views += f", {plan.small} of {small.size}²"
+    progress(f"keeping {size / 1e6:,.0f} MB of maps below {stage} ({views})", 1, 1)
+
+    def of_train(maps: Maps) -> MapSource:
+        return MapSource(material.labels[material.train], material.train, maps, np.arange(len(train)))
+
+    keep = partial(keep_maps, store=material.store, policy=varied(training), seed=training.seed, progress=progress)
+    kept = keep(train, lower, material.preprocess, views=in_full)
+    source: Source = of_train(kept)
+    seconds = kept.seconds
+    if small is not None:
+        first = keep(train, small, replace(material.preprocess, size=small.size), views=plan.small, plain=False)
+        source = Growing(of_train(first), source, until=round(training.epochs * plan.small / plan.views))
+        seconds += first.seconds
     plain = keep_maps(val, lower, material.preprocess, material.store, progress=progress)
-    sources = [
-        MapSource(material.labels[which], which, maps, np.arange(len(which)))
-        for which, maps in ((material.train, kept), (material.val, plain))
-    ]
+    judge = MapSource(material.labels[material.val], material.val, plain, np.arange(len(val)))
     _, upper = cut(built.network, stage)
     outcome = _fitted(
-        upper, sources[0], sources[1], replace(training, budget=plan.on_maps), None, _depths(built.network, upper),
-        folder, resume=resume, watch=watch,
+        upper, source, judge, replace(training, budget=plan.on_maps), None, _depths(built.network, upper), folder,
+        resume=resume, watch=watch,
     )  # fmt: skip
-    return OnMaps(outcome, softmax(_logits(upper, plain, len(val))), kept, size, kept.seconds + plain.seconds)
+    return OnMaps(outcome, softmax(_logits(upper, plain, len(val))), kept, size, seconds + plain.seconds)
 
 
 def tune_on_pictures(

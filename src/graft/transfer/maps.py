@@ -129,19 +129,22 @@ def keep_maps(
     store: Store,
     *,
     views: int = 1,
+    plain: bool = True,
     policy: tuple[Augmentation, ...] = (),
     seed: int = 0,
     progress: Progress = silent,
 ) -> Maps:
     """Run every view of every picture through `lower` that is not in the store yet.
 
-    views: of each picture, the plain one among them. policy, seed: how the others differ from it; what a view looks
-    like follows from them, its number and the picture's bytes. An augmentation that looks at the rest of a batch finds
-    the picture alone. Memory does not grow with the pictures, but for some 200 bytes a view.
+    views: of each picture. plain: whether view 0, the plain one, is the first of them; else view 1 is. policy, seed:
+    how the others differ from it; what a view looks like follows from them, its number and the picture's bytes. An
+    augmentation that looks at the rest of a batch finds the picture alone. Memory does not grow with the pictures, but
+    for some 200 bytes a view.
     Raises UsageError for views that would all be alike or pictures of another size, BadPicture for one that cannot be
     read, and GraftError when the maps do not fit the disk or the store, or are too large for float16.
     """
-    if views < 1 or (views > 1 and not policy):
+    numbers = range(views) if plain else range(1, views + 1)
+    if views < 1 or (numbers[-1] and not policy):
         raise UsageError(f"views must be 1, or more with an augmentation to tell them apart, got {views} views")
     if preprocess.size != lower.size:
         raise UsageError(f"the frozen layers take pictures of side {lower.size}, got side {preprocess.size}")
@@ -150,12 +153,12 @@ def keep_maps(
     origin = f"{lower.key}-{preprocess.geometry_digest()}"
     table = store.table(f"maps-{origin}", np.dtype(("<f2", (height, width, channels))))
     keys = tuple(ordered_map(lambda sample: _key(read_picture(sample.path)), samples))
-    recipes = _view_recipes(policy, seed, views)
+    recipes = _view_recipes(policy, seed, numbers)
     rows = [[_row_key(key, recipe) for recipe in recipes] for key in keys]
     missing = [
-        _Missing(sample, key, absent, [places[view] for view in absent])
+        _Missing(sample, key, absent, [places[view - numbers[0]] for view in absent])
         for sample, key, places in zip(samples, keys, rows, strict=True)
-        if (absent := [view for view, place in enumerate(places) if place not in table])
+        if (absent := [view for view, place in zip(numbers, places, strict=True) if place not in table])
     ]
     computed = sum(len(each.views) for each in missing)
     if computed:
@@ -163,7 +166,7 @@ def keep_maps(
         store.make_room(maps_bytes(1, lower.shape, computed), what=what)
         _fill(table, missing, _Pass(lower, preprocess, policy, seed), lower.shape, progress)
     places = table.locate(list(itertools.chain(*rows))).reshape(len(samples), views, 2)
-    name = f"{origin}-{hashlib.sha256(b''.join(recipes)).hexdigest()[:16]}"
+    name = f"{origin}-{hashlib.sha256(b'|'.join(recipes)).hexdigest()[:16]}"
     return Maps(name, lower.shape, views, keys, places, table, computed, time.perf_counter() - began)
 
 
@@ -271,18 +274,19 @@ def _row_key(key: bytes, view_recipe: bytes) -> bytes:
     return _key(key + view_recipe) if view_recipe else key
 
 
-def _view_recipes(policy: tuple[Augmentation, ...], seed: int, views: int) -> list[bytes]:
-    """What makes each view: empty for the plain one; for others they change with policy, seed and number.
+def _view_recipes(policy: tuple[Augmentation, ...], seed: int, numbers: range) -> list[bytes]:
+    """What makes each view: empty for view 0, the plain one; for others they change with policy, seed and number.
 
     A policy is known by its names and shares, and by what it does to one picture when it does all of it.
     """
-    if views == 1:
+    if not numbers[-1]:
         return [b""]
     ramp = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
     always = [replace(augmentation, share=1.0) for augmentation in policy]
     effect = augment(ramp, always, seed=0, epoch=0, samples=np.array([0])).numpy().tobytes()
     recipe = repr((ENLARGED, seed, [(augmentation.name, augmentation.share) for augmentation in policy])).encode()
-    return [b"", *(hashlib.sha256(recipe + effect + str(view).encode()).digest() for view in range(1, views))]
+    made = (hashlib.sha256(recipe + effect + str(number).encode()).digest() for number in numbers if number)
+    return [*(b"" for number in numbers if not number), *made]
 
 
 @contextlib.contextmanager
