@@ -186,6 +186,18 @@ def test_maps_that_do_not_fit_are_refused_before_the_first(lower: Lower, samples
     assert list(tmp_path.iterdir()) == []
 
 
+def test_maps_are_refused_where_those_beside_them_would_not_fit(
+    lower: Lower, samples: list[Sample], tmp_path: Path
+) -> None:
+    counting_lower, counting = counted(lower)
+    store = Store(tmp_path, limit=maps_bytes(10, lower.shape, 1) + 1000)
+    with pytest.raises(GraftError, match=r"maps of 10 pictures in 1 view, with those beside them, take .* GB on the"):
+        keep_maps(samples, counting_lower, PREPROCESS, store, beside=1001)
+    assert counting.pictures == 0
+    keep_maps(samples, counting_lower, PREPROCESS, store, beside=1000)
+    assert counting.pictures == 10
+
+
 def test_rows_larger_than_what_waits_in_memory(
     lower: Lower, samples: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

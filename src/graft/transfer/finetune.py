@@ -185,22 +185,24 @@ def tune_on_maps(
     """
     train, val = ([material.samples[i] for i in which] for which in (material.train, material.val))
     in_full = plan.views - plan.small
-    size = maps_bytes(len(train), lower.shape, in_full) + maps_bytes(len(val), lower.shape, 1)
-    views = f"{plan.views} views"
+    full_bytes, val_bytes = maps_bytes(len(train), lower.shape, in_full), maps_bytes(len(val), lower.shape, 1)
+    small_bytes, views = 0, f"{plan.views} views"
     if small is not None:
-        size += maps_bytes(len(train), small.shape, plan.small)
+        small_bytes = maps_bytes(len(train), small.shape, plan.small)
         views += f", {plan.small} of {small.size}²"
+    size = full_bytes + small_bytes + val_bytes
     progress(f"keeping {size / 1e6:,.0f} MB of maps below {stage} ({views})", 1, 1)
 
     def of_train(maps: Maps) -> MapSource:
         return MapSource(material.labels[material.train], material.train, maps, np.arange(len(train)))
 
     keep = partial(keep_maps, store=material.store, policy=varied(training), seed=training.seed, progress=progress)
-    kept = keep(train, lower, material.preprocess, views=in_full)
+    kept = keep(train, lower, material.preprocess, views=in_full, beside=small_bytes + val_bytes)
     source: Source = of_train(kept)
     seconds = kept.seconds
     if small is not None:
-        first = keep(train, small, replace(material.preprocess, size=small.size), views=plan.small, plain=False)
+        smaller = replace(material.preprocess, size=small.size)
+        first = keep(train, small, smaller, views=plan.small, plain=False, beside=val_bytes)
         source = Growing(of_train(first), source, until=round(training.epochs * plan.small / plan.views))
         seconds += first.seconds
     plain = keep_maps(val, lower, material.preprocess, material.store, progress=progress)

@@ -132,14 +132,16 @@ def keep_maps(
     plain: bool = True,
     policy: tuple[Augmentation, ...] = (),
     seed: int = 0,
+    beside: int = 0,
     progress: Progress = silent,
 ) -> Maps:
     """Run every view of every picture through `lower` that is not in the store yet.
 
     views: of each picture. plain: whether view 0, the plain one, is the first of them; else view 1 is. policy, seed:
     how the others differ from it; what a view looks like follows from them, its number and the picture's bytes. An
-    augmentation that looks at the rest of a batch finds the picture alone. Memory does not grow with the pictures, but
-    for some 200 bytes a view.
+    augmentation that looks at the rest of a batch finds the picture alone. beside: bytes of other maps that must have
+    room too, so that either all can be kept or none is begun. Memory does not grow with the pictures, but for some 200
+    bytes a view.
     Raises UsageError for views that would all be alike or pictures of another size, BadPicture for one that cannot be
     read, and GraftError when the maps do not fit the disk or the store, or are too large for float16.
     """
@@ -163,7 +165,8 @@ def keep_maps(
     computed = sum(len(each.views) for each in missing)
     if computed:
         what = f"maps of {len(samples):,} pictures in {views} view{'s' if views > 1 else ''}"
-        store.make_room(maps_bytes(1, lower.shape, computed), what=what)
+        what += ", with those beside them," if beside else ""
+        store.make_room(maps_bytes(1, lower.shape, computed) + beside, what=what)
         _fill(table, missing, _Pass(lower, preprocess, policy, seed), lower.shape, progress)
     places = table.locate(list(itertools.chain(*rows))).reshape(len(samples), views, 2)
     name = f"{origin}-{hashlib.sha256(b'|'.join(recipes)).hexdigest()[:16]}"
