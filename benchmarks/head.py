@@ -7,6 +7,7 @@ The features are drawn from real ones: drawn_features.py.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ import numpy as np
 
 from benchmarks.drawn_features import stored
 from benchmarks.machine import keep
+from benchmarks.whole_run import peak_mib
 from graft.transfer.probe import fit_probe
 
 
@@ -25,7 +27,7 @@ def main() -> None:
     classes = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000
     with tempfile.TemporaryDirectory() as folder:
         rows, labels, draw = stored(Path(folder), samples, classes)
-        before = peak_mib()
+        before = peak_mib(os.getpid())
         started = time.perf_counter()
         probe = fit_probe(rows, labels, (np.arange(samples) // classes) % 5, num_classes=classes)
         seconds = time.perf_counter() - started
@@ -35,19 +37,13 @@ def main() -> None:
         "samples": samples,
         "classes": classes,
         "seconds": round(seconds, 1),
-        "peak_mib": round(peak_mib()),
+        "peak_mib": round(peak_mib(os.getpid())),
         "peak_before_mib": round(before),
         "strength": probe.strength,
         "trials": {trial.strength: [round(trial.log_loss, 3), round(trial.accuracy, 3)] for trial in probe.trials},
         "accuracy_on_fresh_samples": round(float(right), 4),
     }
     keep("head", {f"{samples}x{classes}": result})
-
-
-def peak_mib() -> float:
-    """The most resident memory of this process so far."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ nearest, as the exact search has them, that the index finds.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -18,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.drawn_features import Floats, stored
-from benchmarks.head import peak_mib
 from benchmarks.machine import keep
+from benchmarks.whole_run import peak_mib
 from graft.transfer.index import nearest_by_index
 from graft.transfer.nearest import Neighbours, nearest
 
@@ -33,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows, _, draw = stored(Path(folder), samples, CLASSES)
         queries = draw(np.arange(QUERIES) * 7 % CLASSES)
-        file, before, started = Path(folder) / "index.usearch", peak_mib(), time.perf_counter()
+        file, before, started = Path(folder) / "index.usearch", peak_mib(os.getpid()), time.perf_counter()
         nearest_by_index(rows, queries[0], K, metric="cosine", file=file)
         build = time.perf_counter() - started
 
@@ -54,7 +55,7 @@ def main() -> None:
         "queries_with_a_miss": sum(share < 1 for share in shares),
         "build_seconds": round(build, 1),
         "index_mb": round(megabytes),
-        "peak_mib": round(peak_mib()),
+        "peak_mib": round(peak_mib(os.getpid())),
         "peak_before_mib": round(before),
         "index_seconds_a_query": round(index_seconds, 4),
         "exact_seconds_a_query": round(exact_seconds, 3),

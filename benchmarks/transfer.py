@@ -88,7 +88,7 @@ def find(name: str) -> Way:
 
 def measure(way: Way, seed: int, *, limit: int | None = None) -> dict[str, Any]:
     """Run one way with one seed; limit: pictures of each class and part, for two epochs, to try it out."""
-    split = _split(seed, limit)
+    split = split_of(seed, limit)
     load = os.getloadavg()[0]
     if way.arguments:
         with tempfile.TemporaryDirectory() as cache:
@@ -100,7 +100,7 @@ def measure(way: Way, seed: int, *, limit: int | None = None) -> dict[str, Any]:
     return {"way": way.name, "seed": seed, "split": digest(split), "load_average_before": round(load, 2), **found}
 
 
-def _split(seed: int, limit: int | None) -> Path:
+def split_of(seed: int, limit: int | None = None) -> Path:
     """The file of a seed's split, written where it is missing."""
     file = BUILD / f"seed{seed}.csv"
     if not file.exists():

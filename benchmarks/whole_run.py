@@ -48,7 +48,7 @@ def run(command: Sequence[str], *, look: Callable[[float], None] | None = None, 
             while not ended:
                 child, status, usage = os.wait4(process.pid, os.WNOHANG)
                 seconds, ended = time.monotonic() - began, bool(child)
-                peak = max(peak, _peak_mib(process.pid))
+                peak = max(peak, peak_mib(process.pid))
                 passed_on += sys.stderr.buffer.write(_from(said, passed_on))
                 sys.stderr.flush()
                 if look is not None:
@@ -70,7 +70,8 @@ def _from(file: IO[bytes], start: int) -> bytes:
     return os.pread(file.fileno(), os.fstat(file.fileno()).st_size - start, start)
 
 
-def _peak_mib(process: int) -> float:
+def peak_mib(process: int) -> float:
+    """The most resident memory that a process held so far, MiB; 0 for one that has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):  # it has just ended
