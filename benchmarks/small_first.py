@@ -29,8 +29,8 @@ def main() -> None:
                 code = f"import graft.transfer.finetune as tuning; tuning.SMALL_SIDE = {side}; "
                 code += "from graft.cli.app import main; main()"
                 cost, _ = run([
-                    sys.executable, "-c", code, "train", str(TRASHNET), "--csv", str(split_of(seed)), "--out", str(model),
-                    "--cache", str(Path(work) / "cache"), "--strategy", "finetune", "--seed", str(seed),
+                    sys.executable, "-c", code, "train", str(TRASHNET), "--csv", str(split_of(seed)),
+                    "--out", str(model), "--cache", str(Path(work) / "cache"), "--strategy", "finetune", "--seed", str(seed),
                 ])  # fmt: skip
                 manifest = json.loads((model / "model.json").read_text())
             found = {
