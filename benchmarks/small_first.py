@@ -30,7 +30,8 @@ def main() -> None:
                 code += "from graft.cli.app import main; main()"
                 cost, _ = run([
                     sys.executable, "-c", code, "train", str(TRASHNET), "--csv", str(split_of(seed)),
-                    "--out", str(model), "--cache", str(Path(work) / "cache"), "--strategy", "finetune", "--seed", str(seed),
+                    "--out", str(model), "--strategy", "finetune", "--seed", str(seed),
+                    "--cache", str(Path(work) / "cache"),
                 ])  # fmt: skip
                 manifest = json.loads((model / "model.json").read_text())
             found = {
