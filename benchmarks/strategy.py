@@ -19,13 +19,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.machine import RESULTS, keep
 from benchmarks.splits import digest, write_split
 from benchmarks.strategy_sets import SETS, make
-from benchmarks.whole_run import RunFailedError, graft_train
+from benchmarks.whole_run import RunFailedError, graft_train, packed, unpacked
 from graft.evaluate.intervals import paired_difference, proportion
 
 BUILD: Final = Path(__file__).parent.parent / "build" / "strategy"
@@ -58,13 +55,11 @@ def measure(name: str, size: str, strategy: str) -> dict[str, Any]:
         trained = graft_train(labelled.folder, split, STRATEGIES[strategy], cache=cache)
     except RunFailedError as error:
         return {**found, "refused": str(error)}
-    right = np.array([trained.right[path] for path in sorted(trained.right)])
     return {
         **found,
         "became": trained.manifest["strategy"],
         "test": trained.test_accuracy,
-        "n": len(right),
-        "right_hex": np.packbits(right).tobytes().hex(),  # by path, in order: a bit for each test picture
+        **packed(trained.right),
     }
 
 
@@ -112,7 +107,7 @@ def _score(run: dict[str, Any] | None) -> str:
         return ""
     if "refused" in run:
         return "refused"
-    return proportion(int(_right(run).sum()), run["n"]).percent()
+    return proportion(int(unpacked(run).sum()), run["n"]).percent()
 
 
 def _below_best(here: dict[str, dict[str, Any]]) -> tuple[str, bool | None]:
@@ -124,15 +119,9 @@ def _below_best(here: dict[str, dict[str, Any]]) -> tuple[str, bool | None]:
     best = max(tried, key=lambda run: run["test"])
     if best["split"] != picked["split"]:
         return "of another split: measure again", None
-    difference = paired_difference(_right(best), _right(picked))
+    difference = paired_difference(unpacked(best), unpacked(picked))
     text = f"{100 * difference.value:.1f} ({100 * difference.low:.1f} to {100 * difference.high:.1f})"
     return text, difference.value <= NEAR
-
-
-def _right(run: dict[str, Any]) -> NDArray[np.bool_]:
-    """(n,) whether each test picture, in the order of their paths, was named rightly."""
-    packed = np.frombuffer(bytes.fromhex(run["right_hex"]), np.uint8)
-    return np.unpackbits(packed, count=run["n"]).astype(np.bool_)
 
 
 def measure_some(names: list[str], sizes: list[str], strategies: list[str], *, missing: bool) -> None:

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 POLL = 0.1  # seconds between two looks at a running process
 
 
@@ -114,6 +117,18 @@ def graft_train(folder: Path, split: Path, arguments: Sequence[str], *, cache: P
         right = _right(home / "model" / "samples.csv")
         disk = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
     return Trained(cost, manifest, tuple(watch.epochs), right, disk / 2**20)
+
+
+def packed(right: dict[str, bool]) -> dict[str, Any]:
+    """What a result keeps of `Trained.right`: n, and a bit for each picture in the order of their paths, in hex."""
+    bits = np.array([right[path] for path in sorted(right)])
+    return {"n": len(bits), "right_hex": np.packbits(bits).tobytes().hex()}
+
+
+def unpacked(result: dict[str, Any]) -> NDArray[np.bool_]:
+    """(n,) whether each picture, in the order of their paths, was named rightly, of a result that `packed` made."""
+    bits = np.frombuffer(bytes.fromhex(result["right_hex"]), np.uint8)
+    return np.unpackbits(bits, count=result["n"]).astype(np.bool_)
 
 
 class _Histories:

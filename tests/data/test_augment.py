@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from graft.data import colour, geometry, policies
 from graft.data.augment import AUGMENTATIONS, Augmentation, augment, policy
@@ -109,6 +110,37 @@ def test_motions_that_follow_one_another_are_one_warp() -> None:
     flip = geometry.only(geometry.flip_motion(u[1], (32, 32)), chosen)
     expected = geometry.warp(x, [geometry.rotation(u[0], (32, 32)), flip, geometry.lens(u[2], (32, 32))])
     assert torch.equal(augment(x, steps, seed=0, epoch=0, samples=samples), expected)
+
+
+@pytest.mark.parametrize("text", ["none", "jitter", "crop"])
+def test_pictures_that_no_warp_changes_are_brought_to_the_size_last(text: str) -> None:
+    x, samples = pictures(5, 3, 33, 47), np.arange(5)
+    found = augment(x, policy(text), seed=1, epoch=2, samples=samples, size=(28, 40))
+    changed = augment(x, policy(text), seed=1, epoch=2, samples=samples)
+    torch.testing.assert_close(found, functional.interpolate(changed, (28, 40), mode="bilinear"), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("text", ["scale-crop", "standard", "jitter,lens,flip,rotate", "rotate,crop,blur,shear"])
+def test_the_first_warp_brings_pictures_to_the_size(text: str) -> None:
+    fine = functional.interpolate(pictures(5, 3, 6, 6), (230, 230), mode="bicubic", align_corners=False).clamp(0, 1)
+    made = {
+        size: augment(fine, policy(text), seed=1, epoch=2, samples=np.arange(5), size=size)
+        for size in ((230, 230), (200, 200))
+    }
+    again = functional.interpolate(made[230, 230], (200, 200), mode="bilinear")
+    assert made[200, 200].shape == (5, 3, 200, 200)
+    assert float((made[200, 200] - again).abs().mean()) < 0.002
+    assert torch.equal(made[230, 230], augment(fine, policy(text), seed=1, epoch=2, samples=np.arange(5)))
+
+
+def test_a_picture_that_an_augmentation_passes_over_is_brought_to_the_size_too() -> None:
+    x = pictures(50, 3, 12, 12)
+    steps = (replace(policy("rotate")[0], share=0.5),)
+    found = augment(x, steps, seed=1, epoch=2, samples=np.arange(50), size=(10, 10))
+    still = torch.from_numpy(uniforms(1, 2, np.arange(50), 0, 1)[:, 0] >= 0.5)
+    fitted = functional.interpolate(x, (10, 10), mode="bilinear")
+    torch.testing.assert_close(found[still], fitted[still], atol=1e-5, rtol=0)
+    assert float((found[~still] - fitted[~still]).abs().amax(dim=(1, 2, 3)).min()) > 0.01
 
 
 def test_histogram_takes_another_picture_of_the_batch() -> None:

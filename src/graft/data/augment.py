@@ -92,12 +92,19 @@ def policy(text: str, *, components: ColourComponents = colour.IMAGENET_COLOURS)
 
 
 def augment(
-    x: Tensor, policy: Sequence[Augmentation], *, seed: int, epoch: int, samples: npt.NDArray[np.int64]
+    x: Tensor,
+    policy: Sequence[Augmentation],
+    *,
+    seed: int,
+    epoch: int,
+    samples: npt.NDArray[np.int64],
+    size: Size | None = None,
 ) -> Tensor:
     """Pictures through a policy.
 
     x: (N, C, H, W) float32 of 0–1, C 1 or 3, not changed. seed, epoch, samples (N,): what the changes are drawn from.
-    Returns the same shape and range. Raises ValueError for other shapes or types.
+    size: of the result, the picture's own if None; the first warp brings pictures there, bilinearly, so it should not
+    be much less than theirs. Returns (N, C, *size) of the same range. Raises ValueError for other shapes or types.
     """
     if x.ndim != 4 or x.shape[1] not in (1, 3) or x.dtype != torch.float32 or len(x) != len(samples):
         raise ValueError(
@@ -105,34 +112,37 @@ def augment(
             f"got {x.dtype} {tuple(x.shape)} and {len(samples)} samples"
         )
     x = x.contiguous()
-    if not policy or not len(x):
-        return x
+    size = size or (x.shape[2], x.shape[3])
+    if not len(x):
+        return x.new_empty((0, x.shape[1], *size))
     # One column before each augmentation's own says whether the picture undergoes it.
     drawn = [uniforms(seed, epoch, samples, place, 1 + each.draws) for place, each in enumerate(policy)]
     u = [torch.from_numpy(numbers).to(x.device) for numbers in drawn]
     for across, members in itertools.groupby(range(len(policy)), key=lambda place: policy[place].across is not None):
         places = list(members)
         run = [policy[place] for place in places]
-        size = len(x) if across else max(1, _CHUNK // x[0].numel())
-        chunks = [slice(start, start + size) for start in range(0, len(x), size)]
-        parts = [_changed(x[chunk], run, [u[place][chunk] for place in places]) for chunk in chunks]
+        at_once = len(x) if across else max(1, _CHUNK // x[0].numel())
+        chunks = [slice(start, start + at_once) for start in range(0, len(x), at_once)]
+        parts = [_changed(x[chunk], run, [u[place][chunk] for place in places], size) for chunk in chunks]
         x = torch.cat(parts) if len(parts) > 1 else parts[0]
-    return x
+    return x if x.shape[2:] == size else geometry.warp(x, [geometry.fitted(x, size)], size=size)
 
 
-def _changed(x: Tensor, policy: Sequence[Augmentation], u: Sequence[Tensor]) -> Tensor:
-    """Pictures through a policy; u: (N, 1 + draws) for each of its augmentations."""
+def _changed(x: Tensor, policy: Sequence[Augmentation], u: Sequence[Tensor], size: Size) -> Tensor:
+    """Pictures through a policy, and to `size` by its first warp, if it has one; u: (N, 1 + draws) for each of its
+    augmentations."""
     for run in _runs(policy):
-        if len(run) == 1:
+        resamples = not all(policy[place].exact or policy[place].motion is None for place in run)
+        if len(run) == 1 and not (resamples and x.shape[2:] != size):
             x = _applied(x, policy[run[0]], u[run[0]])
             continue
-        size = (x.shape[2], x.shape[3])
+        before = (x.shape[2], x.shape[3])
         motions = [
-            geometry.only(each.motion(u[place][:, 1:], size), _chosen(each, u[place]))
+            geometry.only(each.motion(u[place][:, 1:], before), _chosen(each, u[place]))
             for place, each in ((place, policy[place]) for place in run)
             if each.motion is not None
         ]
-        x = geometry.warp(x, motions)
+        x = geometry.warp(x, [*motions, geometry.fitted(x, size)] if before != size else motions, size=size)
     return x
 
 

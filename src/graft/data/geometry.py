@@ -138,6 +138,14 @@ def lens(u: Tensor, _: Size) -> Radial:
     return Radial(_between(u[:, 0], -BEND, BEND))
 
 
+def fitted(x: Tensor, size: Size) -> Affine:
+    """All of the pictures x (N, C, H, W) on `size`."""
+    down, right = x.shape[2] / size[0], x.shape[3] / size[1]
+    return Affine(
+        torch.tensor([[right, 0, 0], [0, down, 0]], dtype=torch.float64, device=x.device).expand(len(x), 2, 3)
+    )
+
+
 def only(motion: Motion, chosen: Tensor) -> Motion:
     """The motion for the pictures that are chosen, none for the others; chosen: (N,) bool."""
     if isinstance(motion, Radial):

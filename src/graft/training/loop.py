@@ -197,11 +197,7 @@ def fit(
                 state.plateau.update((score or trained).loss)
             state.why = state.why or _ended(state, settings, plan)
             state.seconds = time.perf_counter() - clock
-            present = None if state.average is None or val is None else asdict(evaluate(task, network, val, pool))
-            record.write(
-                Epoch("epoch", epoch + 1, state.step, rate, state.seconds, trained, score, best),
-                {"present": present} if present else None,  # the last weights' own score, beside their average's
-            )
+            record.write(Epoch("epoch", epoch + 1, state.step, rate, state.seconds, trained, score, best))
             if world.leads and (state.why or time.perf_counter() - saved_at >= min(EPOCH_SECONDS, checkpoint_seconds)):
                 save_checkpoint(folder, state.checkpoint(constants))
                 saved_at = time.perf_counter()

@@ -25,7 +25,6 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from graft.data.augment import Augmentation, augment
 from graft.data.decode import decode, read_picture
@@ -35,12 +34,14 @@ from graft.errors import BadPicture, GraftError, UsageError, shown
 from graft.models.network import CLASSIFIER, Built, cut, stage_names
 from graft.progress import Progress, silent
 from graft.runtime.lower import Lower, Rung, open_module
-from graft.runtime.stream import cores, ordered_map
+from graft.runtime.stream import batched, cores, ordered_map
 from graft.store.table import KEY_BYTES, Store, Table
 from graft.transfer.trunk import Trunk
 
 ENLARGED: Final = 1.15  # side of what views are augmented from, over the network's: windows of 76 % of it stay sharp
+_VIEWS_VERSION: Final = 2  # raise it when views are made in another way
 VIEWS_SHARE: Final = 1 / 3  # of the time left, at most, for views
+_TOGETHER: Final = 8  # pictures that are augmented at once
 _SAVE_BYTES: Final = 64 * 1024**2  # of maps that wait in memory; what a killed run loses at the most
 _FLOAT16: Final = float(np.finfo(np.float16).max)
 _TIMED: Final = 16  # pictures for each core …
@@ -114,10 +115,10 @@ def seconds_per_view(
     step = max(1, len(samples) // (_TIMED * cores()))
     some = samples[::step]
     views = list(range(1, 1 + _TIMED_VIEWS))
-    way = _Pass(lower, preprocess, policy, seed=0)
+    way = _Pass(lower, preprocess, _each_alone(policy), seed=0)
     with _torch_on_one_thread():
         began = time.perf_counter()
-        for _ in ordered_map(lambda sample: way.maps(sample, views), some):
+        for _ in ordered_map(way.maps, batched((_Missing(sample, None, views, []) for sample in some), _TOGETHER)):
             pass
         return (time.perf_counter() - began) / (len(some) * _TIMED_VIEWS) * len(samples)
 
@@ -167,7 +168,7 @@ def keep_maps(
         what = f"maps of {len(samples):,} pictures in {views} view{'s' if views > 1 else ''}"
         what += ", with those beside them," if beside else ""
         store.make_room(maps_bytes(1, lower.shape, computed) + beside, what=what)
-        _fill(table, missing, _Pass(lower, preprocess, policy, seed), lower.shape, progress)
+        _fill(table, missing, _Pass(lower, preprocess, _each_alone(policy), seed), lower.shape, progress)
     places = table.locate(list(itertools.chain(*rows))).reshape(len(samples), views, 2)
     name = f"{origin}-{hashlib.sha256(b'|'.join(recipes)).hexdigest()[:16]}"
     return Maps(name, lower.shape, views, keys, places, table, computed, time.perf_counter() - began)
@@ -180,24 +181,27 @@ def augmented(
     *,
     seed: int,
     view: int,
-    number: int,
+    numbers: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """One view: an enlarged picture (S', S', 3), 0–255, through the policy and down to (S, S, 3).
+    """One view of each of n pictures: enlarged ones (n, S', S', 3), 0–255, through the policy → (n, S, S, 3).
 
-    seed, view, number: what the changes are drawn from, number being the picture's, 0 to 2³² − 1.
+    seed, view, numbers (n,): what the changes are drawn from, numbers being the pictures' own, 0 to 2³² − 1.
     """
-    x = torch.from_numpy(enlarged.copy()).permute(2, 0, 1)[None].to(torch.float32).mul_(1 / 255)  # (1, 3, S', S')
-    x = augment(x, policy, seed=seed, epoch=view, samples=np.array([number]))
-    pixels = x[0].mul(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()  # (S', S', 3)
-    return fit_picture(Image.fromarray(pixels), replace(preprocess, fit="squash"))
+    x = torch.from_numpy(enlarged).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    side = preprocess.size
+    x = augment(x.mul_(1 / 255), policy, seed=seed, epoch=view, samples=numbers, size=(side, side))
+    return x.mul(255).round_().permute(0, 2, 3, 1).to(torch.uint8, memory_format=torch.contiguous_format).numpy()
 
 
 @dataclass(frozen=True)
 class _Missing:
-    """Views of a picture that the store does not have, and the keys they will have there. key: the picture's own."""
+    """Views of a picture that the store does not have, and the keys they will have there.
+
+    key: the picture's own, None where it is not known yet.
+    """
 
     sample: Sample
-    key: bytes
+    key: bytes | None
     views: list[int]
     rows: list[bytes]
 
@@ -210,7 +214,7 @@ def _fill(
     room = np.empty((max(1, _SAVE_BYTES // maps_bytes(1, shape, 1)), height, width, channels), np.float16)
     waiting: list[bytes] = []
     with _torch_on_one_thread():
-        made = ordered_map(lambda each: way.maps(each.sample, each.views, each.key), missing)
+        made = itertools.chain.from_iterable(ordered_map(way.maps, batched(missing, _TOGETHER), ahead=2))
         for number, (each, maps) in enumerate(zip(missing, made, strict=True), 1):
             for row, one in zip(each.rows, maps, strict=True):
                 room[len(waiting)] = one
@@ -224,6 +228,19 @@ def _fill(
 
 
 @dataclass(frozen=True, eq=False)
+class _Decoded:
+    """A picture that views are made from.
+
+    number: what randomness is drawn from. plain: (S, S, 3), its view 0, None where that is not missing. enlarged:
+    (S', S', 3), what others are made from, likewise.
+    """
+
+    number: int
+    plain: NDArray[np.uint8] | None
+    enlarged: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True, eq=False)
 class _Pass:
     """What every picture goes through, on one thread of many."""
 
@@ -232,26 +249,40 @@ class _Pass:
     policy: tuple[Augmentation, ...]
     seed: int
 
-    def maps(self, sample: Sample, views: Sequence[int], key: bytes | None = None) -> list[NDArray[np.float16]]:
-        """(h, w, C) for each of `views` of one picture, which is decoded once. key: the digest it must have."""
-        data = read_picture(sample.path)
-        found = _key(data)
-        if key not in (None, found):
-            raise BadPicture(
-                f"{shown(sample.path)} changed while it was being learnt from; leave it alone until the run has ended"
-            )
-        image = decode(data, name=sample.path, shortest=self.preprocess.size).image
-        number = int.from_bytes(found[:4], "little")
-        enlarged = fit_picture(image, _enlarged(self.preprocess)) if any(views) else None
-        return [self._run(sample, self._pixels(image, enlarged, number, view)) for view in views]
+    def maps(self, some: Sequence[_Missing]) -> list[list[NDArray[np.float16]]]:
+        """(h, w, C) for each missing view of each picture."""
+        decoded = [self._decoded(each) for each in some]
+        made: list[dict[int, NDArray[np.float16]]] = [{} for _ in some]
+        for view in sorted({view for each in some for view in each.views}):
+            places = [place for place, each in enumerate(some) if view in each.views]
+            pixels = self._pixels([decoded[place] for place in places], view)
+            for place, one in zip(places, pixels, strict=True):
+                made[place][view] = self._run(some[place].sample, one)
+        return [[maps[view] for view in each.views] for each, maps in zip(some, made, strict=True)]
 
-    def _pixels(
-        self, image: Image.Image, enlarged: NDArray[np.uint8] | None, number: int, view: int
-    ) -> NDArray[np.uint8]:
-        """(S, S, 3) of one view."""
-        if view == 0 or enlarged is None:
-            return fit_picture(image, self.preprocess)
-        return augmented(enlarged, self.policy, self.preprocess, seed=self.seed, view=view, number=number)
+    def _decoded(self, each: _Missing) -> _Decoded:
+        data = read_picture(each.sample.path)
+        found = _key(data)
+        if each.key not in (None, found):
+            raise BadPicture(
+                f"{shown(each.sample.path)} changed while it was being learnt from; leave it alone until the run has "
+                "ended"
+            )
+        image = decode(data, name=each.sample.path, shortest=self.preprocess.size).image
+        larger = replace(self.preprocess, size=min(4096, round(ENLARGED * self.preprocess.size)))
+        return _Decoded(
+            int.from_bytes(found[:4], "little"),
+            fit_picture(image, self.preprocess) if 0 in each.views else None,
+            fit_picture(image, larger) if any(each.views) else None,
+        )
+
+    def _pixels(self, decoded: Sequence[_Decoded], view: int) -> Sequence[NDArray[np.uint8]]:
+        """(S, S, 3) of one view of each picture."""
+        if view == 0:
+            return [each.plain for each in decoded if each.plain is not None]
+        enlarged = np.stack([each.enlarged for each in decoded if each.enlarged is not None])
+        numbers = np.array([each.number for each in decoded])
+        return list(augmented(enlarged, self.policy, self.preprocess, seed=self.seed, view=view, numbers=numbers))
 
     def _run(self, sample: Sample, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
         maps = self.lower.run(pixels[None])[0]  # (C, h, w)
@@ -261,10 +292,6 @@ class _Pass:
                 f"{shown(sample.path)}; cut the network elsewhere"
             )
         return np.ascontiguousarray(maps.transpose(1, 2, 0), np.float16)
-
-
-def _enlarged(preprocess: Preprocess) -> Preprocess:
-    return replace(preprocess, size=min(4096, round(ENLARGED * preprocess.size)))
 
 
 def _key(data: bytes) -> bytes:
@@ -287,9 +314,16 @@ def _view_recipes(policy: tuple[Augmentation, ...], seed: int, numbers: range) -
     ramp = torch.linspace(0, 1, 3 * 32 * 32).reshape(1, 3, 32, 32)
     always = [replace(augmentation, share=1.0) for augmentation in policy]
     effect = augment(ramp, always, seed=0, epoch=0, samples=np.array([0])).numpy().tobytes()
-    recipe = repr((ENLARGED, seed, [(augmentation.name, augmentation.share) for augmentation in policy])).encode()
+    recipe = repr(
+        (_VIEWS_VERSION, ENLARGED, seed, [(augmentation.name, augmentation.share) for augmentation in policy])
+    ).encode()
     made = (hashlib.sha256(recipe + effect + str(number).encode()).digest() for number in numbers if number)
     return [*(b"" for number in numbers if not number), *made]
+
+
+def _each_alone(policy: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
+    """Without what looks at the rest of a batch: views go by the picture alone. All others keep their places."""
+    return tuple(each if each.across is None else Augmentation(each.name, 0, lambda x, _: x) for each in policy)
 
 
 @contextlib.contextmanager
