@@ -16,7 +16,8 @@ from graft.errors import GraftError, UsageError
 from graft.models.network import Ladder, Network
 from graft.runtime import lower as module
 from graft.runtime.export import export_onnx, pixels_first
-from graft.runtime.lower import Rung, in_ladder, module_key, open_module
+from graft.runtime.lower import Rung, above_in_ladder, in_ladder, module_key, open_module
+from graft.runtime.onnx import OnnxRunner
 
 SIZE = 16
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -95,6 +96,19 @@ def test_cut_out_of_the_ladder_without_an_export(
     lower = open_module(part, tmp_path, size=SIZE, mean=MEAN, std=STD, rung=Rung(ladder, count - 1))
     expected = by_torch(part, pixels(2))
     np.testing.assert_allclose(lower.run(pixels(2)), expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("below", [1, 2])
+def test_what_stands_above_a_rung_is_cut_out_of_the_ladder(ladder: Path, below: int) -> None:
+    graph = above_in_ladder(Rung(ladder, below - 1))
+    assert graph is not None
+    maps = by_torch(stages(network(0), below), pixels(3))  # (3, C, h, w)
+    whole = by_torch(Ladder(network(0)), pixels(3))  # (3, Σ widths)
+    above = OnnxRunner(graph)(maps)
+    widths = Ladder(network(0)).eval().widths(torch.zeros(1, 3, SIZE, SIZE))
+    expected = whole[:, sum(widths[:below]) :]
+    assert above.shape == expected.shape
+    np.testing.assert_allclose(above, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_ladder_of_other_weights_or_of_another_size_is_not_believed(ladder: Path, tmp_path: Path) -> None:

@@ -226,9 +226,7 @@ def _tuned_ground(
         keys, judged = gathered.features.keys, (*gathered.indices("val"), *gathered.indices("test"))
         whole = {keys[i] for i in judged}  # judged through the whole network, also where a copy was trained on
         which = np.array([-1 if keys[i] in whole else i for i in gathered.indices("train")])
-        remember_from_maps(
-            built, *below, gathered.features, which, trunk, ground.preprocess, store, progress=progress
-        )  # fmt: skip
+        remember_from_maps(*below, gathered.features, which, trunk, ground.preprocess, store, progress=progress)
     features = extract(
         gathered.collection.samples, runner(trunk, built, ground.device), ground.preprocess, store,
         trunk_key=trunk.key, width=trunk.row_width, on_gpu=ground.device != "cpu", strict=True, progress=progress,

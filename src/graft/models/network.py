@@ -107,14 +107,12 @@ def trunk(network: nn.Module) -> nn.Sequential:
 class Ladder(nn.Module):
     """(N, C, H, W) pictures → (N, Σ widths): every stage's maps averaged over the picture, then the features.
 
-    `widths(x)` says how wide each rung is, in the order of `stage_names(network)` with the features last. lowest: the
-    stage that it begins with, and whose input it takes in place of pictures; None for all of the network.
+    `widths(x)` says how wide each rung is, in the order of `stage_names(network)` with the features last.
     """
 
-    def __init__(self, network: nn.Module, lowest: str | None = None) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        below = 0 if lowest is None else len(cut(network, lowest)[0])
-        self.stages = nn.ModuleList(list(cut(network, CLASSIFIER)[0])[below:])
+        self.stages = nn.ModuleList(list(cut(network, CLASSIFIER)[0]))
         self.to_features = nn.Sequential(*list(cast(nn.Sequential, network.classifier))[:-1])
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The lower part of a network, which training leaves as it is: exported to ONNX once, then run from the cache.
 
 An export takes seconds. Where the graph of the whole network's ladder lies at hand, its lower part is cut out of
-that in a moment instead; PyTorch has the last word on either.
+that in a moment instead; PyTorch has the last word on either. What stands above the cut can be cut out likewise.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from graft.runtime.export import PARITY, difference_to, export_onnx, pixels_firs
 from graft.runtime.onnx import OnnxRunner
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
 LOWER_VERSION: Final = 2  # raise it when the exported graph changes
 MAPS: Final = "maps"  # the graph's output
+_ABOVE: Final = "above"  # the output of the graph above a cut
 _AVERAGES: Final = ("GlobalAveragePool", "ReduceMean")
 
 
@@ -105,16 +107,43 @@ def in_ladder(rung: Rung, size: int) -> bytes | None:
     (pixels,) = model.graph.input
     if pixels.type.tensor_type.shape.dim[1].dim_value != size:
         return None
+    maps = _maps_of(model, rung.number)
+    return None if maps is None else bytes(Extractor(model).extract_model([pixels.name], [maps]).SerializeToString())
+
+
+def above_in_ladder(rung: Rung) -> bytes | None:
+    """The graph of what stands above a rung, its maps (N, C, h, w) → the higher rungs side by side (N, Σ widths).
+
+    None where the ladder does not average this stage's maps.
+    """
+    import onnx
+    from onnx import helper
+    from onnx.utils import Extractor
+
+    model = onnx.load(rung.graph)
+    maps = _maps_of(model, rung.number)
+    if maps is None:
+        return None
+    joined = _joined(model)
+    model.graph.node.append(helper.make_node("Concat", joined.input[rung.number + 1 :], [_ABOVE], axis=1))
+    model.graph.value_info.append(helper.make_tensor_value_info(_ABOVE, onnx.TensorProto.FLOAT, ["n", None]))
+    return bytes(Extractor(model).extract_model([maps], [_ABOVE]).SerializeToString())
+
+
+def _joined(model: onnx.ModelProto) -> onnx.NodeProto:
+    """The node that joins a ladder's rungs."""
+    joined: onnx.NodeProto = next(node for node in model.graph.node if model.graph.output[0].name in node.output)
+    return joined
+
+
+def _maps_of(model: onnx.ModelProto, number: int) -> str | None:
+    """The tensor whose average is a ladder's rung of that number; None where there is none of a known shape."""
     made_by = {name: node for node in model.graph.node for name in node.output}
-    ladder = made_by[model.graph.output[0].name]  # joins the rungs
-    node = made_by.get(ladder.input[rung.number])
+    node = made_by.get(_joined(model).input[number])
     while node is not None and node.op_type not in _AVERAGES:
         node = made_by.get(node.input[0]) if node.input else None
     known = {value.name for value in model.graph.value_info}
-    if node is None or node.input[0] not in known:
-        return None
-    part = Extractor(model).extract_model([pixels.name], [node.input[0]])
-    return bytes(part.SerializeToString())
+    return None if node is None or node.input[0] not in known else node.input[0]
 
 
 def _graph(pixels_to_maps: nn.Module, size: int, rung: Rung | None) -> bytes:

@@ -8,6 +8,7 @@ beside the decoder. The output for a picture has the same bits whatever runs bes
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -33,9 +34,10 @@ def _said(error: Exception) -> str:
 
 
 class OnnxRunner:
-    """pixels (N, S, S, 3) uint8 → the graph's first output, (N, D) float32. Safe to call from several threads.
+    """A graph's only input, such as pixels (N, S, S, 3) uint8 → its first output, such as (N, D), float32.
 
-    Raises BadModel for a file that is no graph, and for pixels that the graph cannot be run on.
+    Safe to call from several threads. Raises BadModel for a file that is no graph, and for an array that it cannot be
+    run on.
     """
 
     def __init__(self, model: Path | bytes, *, threads: int = 1) -> None:
@@ -48,10 +50,10 @@ class OnnxRunner:
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, given: NDArray[Any]) -> NDArray[np.float32]:
         try:
-            (output,) = self._session.run([self._output], {self._input: pixels})
+            (output,) = self._session.run([self._output], {self._input: given})
         except Exception as error:
-            shape = tuple(pixels.shape)
-            raise BadModel(f"the graph cannot be run on pixels of shape {shape}: {_said(error)}") from error
+            shape = tuple(given.shape)
+            raise BadModel(f"the graph cannot be run on {self._input} of shape {shape}: {_said(error)}") from error
         return np.asarray(output, dtype=np.float32)
