@@ -315,6 +315,16 @@ def test_a_batch_that_nobody_asked_for_suits_the_training_pictures(home: Path, t
     assert not (tmp_path / "another").exists()
 
 
+def test_patience_ends_the_phase_on_maps(home: Path, tmp_path: Path) -> None:
+    """Nothing is learnt at such a rate, so the second epoch is no better than the first."""
+    patient = replace(QUICK, patience=1, rate=1e-30, weight_decay=0.0, epochs=5)
+    train.run(home / "photos", tmp_path / "model", settings(home, patient, freeze="layer2"))
+    record = fields(tmp_path / "model")["record"]
+    (phase,) = record["phases"]
+    assert (phase["ended"], phase["epochs"], phase["best_epoch"]) == ("patience", 2, 1)
+    assert (record["maps"]["views"], record["maps"]["small"]) == (4, 0)
+
+
 def test_a_budget_smaller_than_possible_still_takes_one_view_and_a_step(home: Path, tmp_path: Path) -> None:
     train.run(home / "photos", tmp_path / "m", settings(home, replace(QUICK, budget=0.5), freeze="layer2"))
     record = fields(tmp_path / "m")["record"]

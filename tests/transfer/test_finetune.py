@@ -32,6 +32,11 @@ def test_two_thirds_of_the_views_are_small_where_they_may_be_and_one_is_not(
     assert make_plan(training, left=None, per_view=0.0, whole=False, small=True) == Plan(views, small=small)
 
 
+def test_a_run_that_may_stop_early_has_no_small_views() -> None:
+    patient = TrainingSettings(epochs=6, augment="standard", patience=2)
+    assert make_plan(patient, left=None, per_view=0.0, whole=False, small=True) == Plan(4)
+
+
 @pytest.mark.parametrize(
     ("size", "side"),
     [(224, 160), (256, 192), (240, 160), (160, 128), (128, 96), (96, None), (112, None)],

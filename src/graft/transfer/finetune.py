@@ -148,12 +148,13 @@ def make_plan(training: TrainingSettings, *, left: float | None, per_view: float
 
     left: seconds, all in all, None without a budget; where next to none are left, each phase still takes a step.
     per_view: seconds that a view of all pictures takes, 0 where no maps are kept. whole: whether all stages are tuned
-    in the end. small: whether some views may be of small pictures; with a budget none are, for it is not known yet how
-    many epochs will fit.
+    in the end. small: whether some views may be of small pictures; with a budget or patience none are, for the run
+    might end before the full size comes.
     """
     if left is None:
         views = min(VIEWS, training.epochs) if varied(training) else 1
-        return Plan(views, small=round(SMALL_SHARE * views) if small and views > 1 else 0)
+        small = small and views > 1 and training.patience is None
+        return Plan(views, small=round(SMALL_SHARE * views) if small else 0)
     if not per_view:
         return Plan(1, on_pictures=max(left, _LEAST_SECONDS))
     views = budgeted_views(max(left, _LEAST_SECONDS), per_view, VIEWS) if varied(training) else 1

@@ -41,7 +41,8 @@ from graft.transfer.trunk import Trunk
 ENLARGED: Final = 1.15  # side of what views are augmented from, over the network's: windows of 76 % of it stay sharp
 _VIEWS_VERSION: Final = 2  # raise it when views are made in another way
 VIEWS_SHARE: Final = 1 / 3  # of the time left, at most, for views
-_TOGETHER: Final = 8  # pictures that are augmented at once
+TOGETHER: Final = 8  # pictures that are augmented at once, where …
+_TOGETHER_PIXELS: Final = 2**20  # … they have no more pixels than this together: 12 MiB in each thread
 _SAVE_BYTES: Final = 64 * 1024**2  # of maps that wait in memory; what a killed run loses at the most
 _FLOAT16: Final = float(np.finfo(np.float16).max)
 _TIMED: Final = 16  # pictures for each core …
@@ -118,7 +119,7 @@ def seconds_per_view(
     way = _Pass(lower, preprocess, _each_alone(policy), seed=0)
     with _torch_on_one_thread():
         began = time.perf_counter()
-        for _ in ordered_map(way.maps, batched((_Missing(sample, None, views, []) for sample in some), _TOGETHER)):
+        for _ in ordered_map(way.maps, way.batches([_Missing(sample, None, views, []) for sample in some])):
             pass
         return (time.perf_counter() - began) / (len(some) * _TIMED_VIEWS) * len(samples)
 
@@ -214,7 +215,7 @@ def _fill(
     room = np.empty((max(1, _SAVE_BYTES // maps_bytes(1, shape, 1)), height, width, channels), np.float16)
     waiting: list[bytes] = []
     with _torch_on_one_thread():
-        made = itertools.chain.from_iterable(ordered_map(way.maps, batched(missing, _TOGETHER), ahead=2))
+        made = itertools.chain.from_iterable(ordered_map(way.maps, way.batches(missing), ahead=2))
         for number, (each, maps) in enumerate(zip(missing, made, strict=True), 1):
             for row, one in zip(each.rows, maps, strict=True):
                 room[len(waiting)] = one
@@ -248,6 +249,10 @@ class _Pass:
     preprocess: Preprocess
     policy: tuple[Augmentation, ...]
     seed: int
+
+    def batches(self, missing: Sequence[_Missing]) -> Iterator[list[_Missing]]:
+        """As many pictures at a time as `maps` takes."""
+        return batched(missing, max(1, min(TOGETHER, _TOGETHER_PIXELS // self.preprocess.size**2)))
 
     def maps(self, some: Sequence[_Missing]) -> list[list[NDArray[np.float16]]]:
         """(h, w, C) for each missing view of each picture."""
