@@ -7,10 +7,13 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 INSTRUCTIONS = ("avx512_bf16", "avx512f", "avx2")
 RESULTS = Path(__file__).parent / "results"
@@ -50,10 +53,14 @@ def machine() -> dict[str, Any]:
 
 
 def keep(name: str, results: dict[str, Any]) -> None:
-    """Add results to `results/<name>.json`, replacing what this run measured again, and print them."""
+    """Add results to `results/<name>.json`, replacing what this run measured again, and print them.
+
+    Several runs may keep theirs at once.
+    """
     path = RESULTS / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    before = json.loads(path.read_text()) if path.exists() else {}
     stamped = {section: {**values, "machine": machine()} for section, values in results.items()}
-    path.write_text(json.dumps({**before, **stamped}, indent=1) + "\n")
+    with FileLock(Path(tempfile.gettempdir()) / f"graft-benchmarks-{name}.lock"):
+        before = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps({**before, **stamped}, indent=1) + "\n")
     print(json.dumps(results, indent=1))

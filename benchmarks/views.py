@@ -1,6 +1,6 @@
 """What it takes to keep the maps of augmented views: one picture at a time, and several augmented at once.
 
-python -m benchmarks.views        (two minutes on two cores, nothing beside)
+python -m benchmarks.views        (five minutes on two cores, nothing beside)
 
 Every fifth picture of TrashNet in two augmented views, through EfficientNet-Lite0 up to `blocks.5`, with pictures of
 160² and of 224²; the ways in turns, an empty store each time. Seconds are the median of the turns.
