@@ -132,13 +132,20 @@ def test_augmented_views_alone_are_those_that_stand_behind_the_plain_one(
         keep_maps(samples, lower, PREPROCESS, store, plain=False)
 
 
+@pytest.mark.parametrize("steps", [STANDARD, policy("strong")], ids=["standard", "strong"])
 def test_a_view_follows_from_the_picture_whatever_stands_beside_it(
-    lower: Lower, samples: list[Sample], tmp_path: Path
+    lower: Lower, samples: list[Sample], tmp_path: Path, steps: tuple[Augmentation, ...]
 ) -> None:
-    together = keep_maps(samples, lower, PREPROCESS, Store(tmp_path / "a"), views=2, policy=STANDARD, seed=5)
-    apart = keep_maps(samples[7:3:-1], lower, PREPROCESS, Store(tmp_path / "b"), views=2, policy=STANDARD, seed=5)
+    steps = tuple(replace(each, share=1.0) for each in steps)
+    together = keep_maps(samples, lower, PREPROCESS, Store(tmp_path / "a"), views=2, policy=steps, seed=5)
+    apart = keep_maps(samples[7:3:-1], lower, PREPROCESS, Store(tmp_path / "b"), views=2, policy=steps, seed=5)
+    half = Store(tmp_path / "c")
+    keep_maps(samples[2:5], lower, PREPROCESS, half)  # of these the second view is missing, of the others both
+    mended = keep_maps(samples, lower, PREPROCESS, half, views=2, policy=steps, seed=5)
+    assert mended.computed == 17
     for view in (0, 1):
         assert torch.equal(all_of(together, view)[[7, 6, 5, 4]], all_of(apart, view))
+        assert torch.equal(all_of(together, view), all_of(mended, view))
 
 
 def test_an_augmented_view_is_the_lower_part_of_the_augmented_picture(
