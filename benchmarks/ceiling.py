@@ -61,6 +61,8 @@ def table() -> str:
     for run in kept:
         seeds.setdefault(run["seed"], {})[run["method"]] = unpacked(run)
     whole = [rights for _, rights in sorted(seeds.items()) if rights.keys() == METHODS.keys()]
+    if not whole:
+        return "no seed has all methods yet"
     lines = [
         f"| | test accuracy, % of {len(whole)} seeds | points above the probe, by seed |",
         "| --- | --- | --- |",

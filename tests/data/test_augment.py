@@ -120,7 +120,10 @@ def test_pictures_that_no_warp_changes_are_brought_to_the_size_last(text: str) -
     torch.testing.assert_close(found, functional.interpolate(changed, (28, 40), mode="bilinear"), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("text", ["scale-crop", "standard", "jitter,lens,flip,rotate", "rotate,crop,blur,shear"])
+@pytest.mark.parametrize(
+    "text",
+    ["scale-crop", "standard", "jitter,lens,flip,rotate", "rotate,crop,blur,shear", "histogram,rotate"],
+)
 def test_the_first_warp_brings_pictures_to_the_size(text: str) -> None:
     fine = functional.interpolate(pictures(5, 3, 6, 6), (230, 230), mode="bicubic", align_corners=False).clamp(0, 1)
     made = {
@@ -131,6 +134,11 @@ def test_the_first_warp_brings_pictures_to_the_size(text: str) -> None:
     assert made[200, 200].shape == (5, 3, 200, 200)
     assert float((made[200, 200] - again).abs().mean()) < 0.002
     assert torch.equal(made[230, 230], augment(fine, policy(text), seed=1, epoch=2, samples=np.arange(5)))
+
+
+def test_a_size_without_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a size of 1 pixel or more, got \(0, 5\)"):
+        augment(pictures(1, 3, 8, 8), (), seed=0, epoch=0, samples=np.arange(1), size=(0, 5))
 
 
 def test_a_picture_that_an_augmentation_passes_over_is_brought_to_the_size_too() -> None:

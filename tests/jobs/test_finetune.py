@@ -28,6 +28,7 @@ from graft.runtime.onnx import OnnxRunner
 from graft.training import loop
 from graft.training.history import Epoch, Event, Start
 from graft.transfer import finetune as phases
+from graft.transfer import tuned as tuned_module
 from graft.transfer.heads.rbf import fit_rbf
 from graft.transfer.probe import fit_probe, softmax
 from graft.transfer.trunk import FEATURES, TOP
@@ -276,6 +277,9 @@ def test_training_pictures_go_through_the_upper_part_only_and_come_out_as_from_t
         assert below[0] == "layer3"
         found["maps"] = tuned_ground(ground, built, below, folder, progress)
         found["whole"] = tuned_ground(ground, built, None, folder.with_name("again"), progress)
+        with monkeypatch.context() as patched:
+            patched.setattr(tuned_module, "above_in_ladder", lambda *_: None)
+            found["not cut"] = tuned_ground(ground, built, below, folder.with_name("not cut"), progress)
         return found["maps"]
 
     monkeypatch.setattr(finetune, "_tuned_ground", both)
@@ -283,8 +287,9 @@ def test_training_pictures_go_through_the_upper_part_only_and_come_out_as_from_t
     gathered = found["maps"].gathered
     trained, everything = gathered.indices("train"), np.arange(len(gathered.labels))
     assert gathered.features.computed == len(everything) - len(trained) > 0
-    assert found["whole"].gathered.features.computed == len(everything)
     expected, rows = (found[way].gathered.features.rows(everything).read(slice(None)) for way in ("whole", "maps"))
+    for way in ("whole", "not cut"):
+        assert found[way].gathered.features.computed == len(everything)
     assert np.abs(expected[trained]).max() > 0.5
     np.testing.assert_allclose(rows, expected, rtol=0.01, atol=0.002 * np.abs(expected).max())
 

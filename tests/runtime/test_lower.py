@@ -100,7 +100,7 @@ def test_cut_out_of_the_ladder_without_an_export(
 
 @pytest.mark.parametrize("below", [1, 2])
 def test_what_stands_above_a_rung_is_cut_out_of_the_ladder(ladder: Path, below: int) -> None:
-    graph = above_in_ladder(Rung(ladder, below - 1))
+    graph = above_in_ladder(Rung(ladder, below - 1), SIZE)
     assert graph is not None
     maps = by_torch(stages(network(0), below), pixels(3))  # (3, C, h, w)
     whole = by_torch(Ladder(network(0)), pixels(3))  # (3, Σ widths)
@@ -109,6 +109,24 @@ def test_what_stands_above_a_rung_is_cut_out_of_the_ladder(ladder: Path, below: 
     expected = whole[:, sum(widths[:below]) :]
     assert above.shape == expected.shape
     np.testing.assert_allclose(above, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_what_cannot_stand_alone_above_a_rung_is_not_cut_out(
+    ladder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = tmp_path / "newer.onnx"  # its rungs ask the pictures how many they are
+    torch.onnx.export(
+        pixels_first(Ladder(network(0)), MEAN, STD), (torch.from_numpy(pixels(2)),), newer, dynamo=True,
+        external_data=False, verbose=False, input_names=["pixels"], output_names=["ladder"],
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+    )  # fmt: skip
+    found = above_in_ladder(Rung(newer, 0), SIZE)
+    if found is not None:  # should that exporter ask no longer
+        maps = by_torch(stages(network(0), 1), pixels(3))
+        assert len(OnnxRunner(found)(maps)) == 3
+    assert above_in_ladder(Rung(ladder, 0), 2 * SIZE) is None
+    monkeypatch.setattr(module, "PARITY", -1.0)  # nothing is near enough
+    assert above_in_ladder(Rung(ladder, 0), SIZE) is None
 
 
 def test_a_ladder_of_other_weights_or_of_another_size_is_not_believed(ladder: Path, tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_an_augmented_view_is_the_lower_part_of_the_augmented_picture(
 ) -> None:
     maps = keep_maps(samples, lower, PREPROCESS, Store(tmp_path), views=2, policy=ALWAYS_FLIP)
     large = np.stack([pixels_of(sample, replace(PREPROCESS, size=round(module.ENLARGED * SIZE))) for sample in samples])
-    pixels = augmented(large, ALWAYS_FLIP, PREPROCESS, seed=0, view=1, numbers=np.arange(10))
+    pixels = augmented(large, ALWAYS_FLIP, size=SIZE, seed=0, view=1, numbers=np.arange(10))
     mirrored = torch.from_numpy(large[:, :, ::-1].copy()).permute(0, 3, 1, 2).float()  # by hand
     by_hand = functional.interpolate(mirrored, (SIZE, SIZE), mode="bilinear").permute(0, 2, 3, 1)
     assert float((by_hand - torch.from_numpy(pixels)).abs().max()) <= 0.5 + 1e-3  # a level, rounded
@@ -167,7 +167,7 @@ def test_views_are_drawn_from_seed_view_and_picture() -> None:
     enlarged = np.random.default_rng(0).integers(0, 256, (1, 37, 37, 3), dtype=np.uint8)
 
     def drawn(seed: int, view: int, number: int) -> bytes:
-        found = augmented(enlarged, STANDARD, PREPROCESS, seed=seed, view=view, numbers=np.array([number]))
+        found = augmented(enlarged, STANDARD, size=SIZE, seed=seed, view=view, numbers=np.array([number]))
         assert (found.shape, found.dtype) == ((1, SIZE, SIZE, 3), np.uint8)
         return found.tobytes()
 

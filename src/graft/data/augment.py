@@ -113,6 +113,8 @@ def augment(
         )
     x = x.contiguous()
     size = size or (x.shape[2], x.shape[3])
+    if min(size) < 1:
+        raise ValueError(f"augment needs a size of 1 pixel or more, got {size}")
     if not len(x):
         return x.new_empty((0, x.shape[1], *size))
     # One column before each augmentation's own says whether the picture undergoes it.

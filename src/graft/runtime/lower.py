@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from graft.errors import GraftError, UsageError, shown
+from graft.errors import BadModel, GraftError, UsageError, shown
 from graft.progress import Progress, silent
 from graft.runtime.export import PARITY, difference_to, export_onnx, pixels_first
 from graft.runtime.onnx import OnnxRunner
@@ -111,23 +112,32 @@ def in_ladder(rung: Rung, size: int) -> bytes | None:
     return None if maps is None else bytes(Extractor(model).extract_model([pixels.name], [maps]).SerializeToString())
 
 
-def above_in_ladder(rung: Rung) -> bytes | None:
+def above_in_ladder(rung: Rung, size: int) -> bytes | None:
     """The graph of what stands above a rung, its maps (N, C, h, w) → the higher rungs side by side (N, Σ widths).
 
-    None where the ladder does not average this stage's maps.
+    None where the stages up to it are not to be had from `in_ladder`, or where the two parts together do not give what
+    the ladder does, such as where the upper one asks for the pictures as well.
     """
     import onnx
     from onnx import helper
     from onnx.utils import Extractor
 
+    lower = in_ladder(rung, size)
     model = onnx.load(rung.graph)
     maps = _maps_of(model, rung.number)
-    if maps is None:
+    if lower is None or maps is None:
         return None
-    joined = _joined(model)
-    model.graph.node.append(helper.make_node("Concat", joined.input[rung.number + 1 :], [_ABOVE], axis=1))
+    higher = _joined(model).input[rung.number + 1 :]
+    model.graph.node.append(helper.make_node("Concat", higher, [_ABOVE], axis=1))
     model.graph.value_info.append(helper.make_tensor_value_info(_ABOVE, onnx.TensorProto.FLOAT, ["n", None]))
-    return bytes(Extractor(model).extract_model([maps], [_ABOVE]).SerializeToString())
+    upper = bytes(Extractor(model).extract_model([maps], [_ABOVE]).SerializeToString())
+    pixels = _noise(size)
+    try:
+        above = OnnxRunner(upper)(OnnxRunner(lower)(pixels))
+    except BadModel:
+        return None
+    expected = OnnxRunner(rung.graph)(pixels)[:, -above.shape[1] :]
+    return upper if np.abs(above - expected).max() <= PARITY * np.abs(expected).max() else None
 
 
 def _joined(model: onnx.ModelProto) -> onnx.NodeProto:
@@ -161,10 +171,15 @@ def _difference(pixels_to_maps: nn.Module, graph: bytes, size: int) -> float:
     """Between PyTorch and ONNX Runtime, on two pictures of noise."""
     import torch
 
-    pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    pixels = _noise(size)
     with torch.inference_mode():
         expected = pixels_to_maps(torch.from_numpy(pixels)).numpy()  # (2, C, h, w)
     return difference_to(graph, pixels, expected)
+
+
+def _noise(size: int) -> NDArray[np.uint8]:
+    """Two pictures, (2, size, size, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
 
 
 def _opened(key: str, size: int, graph: bytes) -> Lower:

@@ -42,7 +42,7 @@ ENLARGED: Final = 1.15  # side of what views are augmented from, over the networ
 _VIEWS_VERSION: Final = 2  # raise it when views are made in another way
 VIEWS_SHARE: Final = 1 / 3  # of the time left, at most, for views
 TOGETHER: Final = 8  # pictures that are augmented at once, where …
-_TOGETHER_PIXELS: Final = 2**20  # … they have no more pixels than this together: 12 MiB in each thread
+_TOGETHER_BYTES: Final = 16 * 2**20  # … their pixels, as float32, and maps take no more, and each core has some
 _SAVE_BYTES: Final = 64 * 1024**2  # of maps that wait in memory; what a killed run loses at the most
 _FLOAT16: Final = float(np.finfo(np.float16).max)
 _TIMED: Final = 16  # pictures for each core …
@@ -119,7 +119,7 @@ def seconds_per_view(
     way = _Pass(lower, preprocess, _each_alone(policy), seed=0)
     with _torch_on_one_thread():
         began = time.perf_counter()
-        for _ in ordered_map(way.maps, way.batches([_Missing(sample, None, views, []) for sample in some])):
+        for _ in ordered_map(way.maps, way.batches([_Missing(sample, None, views, []) for sample in some]), ahead=2):
             pass
         return (time.perf_counter() - began) / (len(some) * _TIMED_VIEWS) * len(samples)
 
@@ -178,19 +178,18 @@ def keep_maps(
 def augmented(
     enlarged: NDArray[np.uint8],
     policy: tuple[Augmentation, ...],
-    preprocess: Preprocess,
     *,
+    size: int,
     seed: int,
     view: int,
     numbers: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """One view of each of n pictures: enlarged ones (n, S', S', 3), 0–255, through the policy → (n, S, S, 3).
+    """One view of each of n pictures: enlarged ones (n, S', S', 3), 0–255, through the policy → (n, size, size, 3).
 
     seed, view, numbers (n,): what the changes are drawn from, numbers being the pictures' own, 0 to 2³² − 1.
     """
     x = torch.from_numpy(enlarged).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    side = preprocess.size
-    x = augment(x.mul_(1 / 255), policy, seed=seed, epoch=view, samples=numbers, size=(side, side))
+    x = augment(x.mul_(1 / 255), policy, seed=seed, epoch=view, samples=numbers, size=(size, size))
     return x.mul(255).round_().permute(0, 2, 3, 1).to(torch.uint8, memory_format=torch.contiguous_format).numpy()
 
 
@@ -252,7 +251,9 @@ class _Pass:
 
     def batches(self, missing: Sequence[_Missing]) -> Iterator[list[_Missing]]:
         """As many pictures at a time as `maps` takes."""
-        return batched(missing, max(1, min(TOGETHER, _TOGETHER_PIXELS // self.preprocess.size**2)))
+        views = max(len(each.views) for each in missing)
+        one = 4 * 3 * round(ENLARGED * self.preprocess.size) ** 2 + maps_bytes(1, self.lower.shape, views)
+        return batched(missing, max(1, min(TOGETHER, _TOGETHER_BYTES // one, -(-len(missing) // cores()))))
 
     def maps(self, some: Sequence[_Missing]) -> list[list[NDArray[np.float16]]]:
         """(h, w, C) for each missing view of each picture."""
@@ -287,7 +288,8 @@ class _Pass:
             return [each.plain for each in decoded if each.plain is not None]
         enlarged = np.stack([each.enlarged for each in decoded if each.enlarged is not None])
         numbers = np.array([each.number for each in decoded])
-        return list(augmented(enlarged, self.policy, self.preprocess, seed=self.seed, view=view, numbers=numbers))
+        size = self.preprocess.size
+        return list(augmented(enlarged, self.policy, size=size, seed=self.seed, view=view, numbers=numbers))
 
     def _run(self, sample: Sample, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
         maps = self.lower.run(pixels[None])[0]  # (C, h, w)
@@ -333,7 +335,7 @@ def _each_alone(policy: tuple[Augmentation, ...]) -> tuple[Augmentation, ...]:
 
 @contextlib.contextmanager
 def _torch_on_one_thread() -> Iterator[None]:
-    """torch on one thread here and in threads that begin within, for every core has a picture of its own."""
+    """torch on one thread here and in threads that begin within, for every core has pictures of its own."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

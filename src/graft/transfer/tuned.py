@@ -45,21 +45,27 @@ def remember_from_maps(
     network but for the rounding of maps to float16. Raises GraftError when the store cannot be written.
     """
     stages = trunk.stages.index(cut)  # below the cut
-    graph = above_in_ladder(Rung(trunk.graph, stages - 1))
+    graph = above_in_ladder(Rung(trunk.graph, stages - 1), trunk.size)
     if graph is None:
         return
     upper = OnnxRunner(graph)
+    del graph
     below = slice(0, sum(trunk.widths[:stages]))
     positions = np.flatnonzero(which >= 0)
 
+    def above(picture: int) -> NDArray[np.float32]:
+        stored = maps.read(np.array([picture]), np.array([0]))  # (1, h, w, C) float16
+        (row,) = upper(np.ascontiguousarray(stored.transpose(0, 3, 1, 2), np.float32))
+        return np.asarray(row)
+
     def parts() -> Iterator[tuple[list[bytes], NDArray[np.float32], NDArray[np.void]]]:
-        rows = ordered_map(lambda at: upper(maps.plain(positions[at : at + 1]).numpy())[0], range(len(positions)))
+        rows = ordered_map(above, positions.tolist())
         for start in range(0, len(positions), _KEPT_AT_ONCE):
             some = positions[start : start + _KEPT_AT_ONCE]
-            above = np.stack(list(islice(rows, len(some))))  # (n, Σ widths above)
+            higher = np.stack(list(islice(rows, len(some))))  # (n, Σ widths above)
             progress("running the tuned layers", start + len(some), len(positions))
             known = before.rows(which[some], below).read(slice(None))  # (n, Σ widths below)
             keys = [before.keys[i] for i in which[some]]
-            yield keys, np.concatenate([known, above], axis=1), before.facts[which[some]]
+            yield keys, np.concatenate([known, higher], axis=1), before.facts[which[some]]
 
     remember(store, preprocess, trunk_key=trunk.key, width=trunk.row_width, parts=parts())
