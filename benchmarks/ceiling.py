@@ -1,6 +1,6 @@
 """How far do these weights go on TrashNet? A probe, fine-tuning, and much longer fine-tuning, picture by picture.
 
-python -m benchmarks.ceiling run SEED [SEED ...]        (half an hour a seed on two cores)
+python -m benchmarks.ceiling run SEED [SEED ...]        (half an hour a seed on two cores, more on one)
 python -m benchmarks.ceiling table                      what is kept in results/ceiling.json, as Markdown
 
 The splits are those of benchmarks.transfer. Only accuracies are kept, so other work may run beside it. The last two
