@@ -1,8 +1,8 @@
 """Passes of depthwise convolutions on this CPU, torch's own against graft's, and what that does to whole networks.
 
-python -m benchmarks.depthwise          (2 minutes on two cores)
+python -m benchmarks.depthwise          (3 minutes on two cores)
 
-Layers are those of EfficientNet-Lite0 at 224², batch 32, channels last. Milliseconds are medians of seven; networks
+Layers are those of EfficientNet-Lite0 at 224², the last one at 128², batch 32, channels last. Milliseconds are medians of seven; networks
 train on random pictures, images a second, medians of five steps, the two ways in turns.
 """
 
@@ -22,7 +22,16 @@ from benchmarks.machine import keep
 from graft.models.catalog import create
 from graft.training.depthwise import fast_depthwise
 
-LAYERS: Final = ((32, 112, 3, 1), (96, 112, 3, 2), (144, 56, 5, 2), (240, 28, 3, 2), (480, 14, 5, 1), (1152, 7, 5, 1))
+LAYERS: Final = (
+    (32, 112, 3, 1),
+    (96, 112, 3, 2),
+    (144, 56, 5, 2),
+    (240, 28, 3, 2),
+    (480, 14, 5, 1),
+    (672, 14, 5, 2),
+    (1152, 7, 5, 1),
+    (1152, 4, 5, 1),
+)
 """Channels, side, kernel, stride."""
 
 BATCH: Final = 32

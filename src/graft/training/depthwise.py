@@ -1,9 +1,10 @@
 """Depthwise convolutions whose backward passes are fast on a CPU too.
 
-oneDNN computes most passes of a depthwise convolution fast, and two of them slowly (`python -m benchmarks.depthwise`):
-the gradient of kernels wider than three columns, and in bfloat16 the gradient of the input of a strided one. Both are
-stated here by passes that are fast: a wide kernel is a few narrow ones side by side, and a strided convolution's
-gradient is a plain convolution of the gradient with zeros set between its values [1].
+oneDNN computes most passes of a depthwise convolution fast, and some slowly (`python -m benchmarks.depthwise`): the
+gradient of kernels that are wider than three columns, or have more rows than the maps, and in bfloat16 the gradient of
+the input of a strided one. They are stated here by passes that are fast: a wide kernel is a few narrow ones side by
+side, low maps get rows of zeros, and a strided convolution's gradient is a plain convolution of the gradient with zeros
+set between its values [1].
 
 [1] Dumoulin, Visin, A guide to convolution arithmetic for deep learning, arXiv 1603.07285, 2016, §4.5.
 """
@@ -69,9 +70,15 @@ def input_gradient(gradient: Tensor, weight: Tensor, size: Pair, stride: Pair, p
 def weight_gradient(x: Tensor, gradient: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
     """∂loss/∂w of a depthwise convolution: x (N, C, H, W), gradient (N, C, H', W') → (C, 1, kh, kw).
 
-    By strips of at most NARROW columns of the kernel, each with the columns of x that it meets.
+    By strips of at most NARROW columns of the kernel, each with the columns of x that it meets. Where x has fewer rows
+    than the kernel, zeros make up for them, and a gradient of zero goes with them.
     """
-    columns = weight.shape[3]
+    rows, columns = weight.shape[2:]
+    if (missing := rows - x.shape[2]) > 0:
+        x = F.pad(x, (0, 0, 0, missing))
+        reached = (2 * padding[0] + x.shape[2] - rows) // stride[0] + 1
+        gradient = F.pad(gradient, (0, 0, 0, reached - gradient.shape[2]))
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
     wide = F.pad(x, (padding[1], padding[1]))
     reach = stride[1] * (gradient.shape[3] - 1)
     strips = []
@@ -98,7 +105,7 @@ class _Depthwise(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_x, of_weight = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         spread = of_x and stride != (1, 1) and x.dtype == torch.bfloat16
-        strips = of_weight and weight.shape[3] > NARROW
+        strips = of_weight and _by_strips(x, weight, stride)
         given: tuple[Tensor | None, Tensor | None] = (None, None)
         if (of_x and not spread) or (of_weight and not strips):
             given = _gradients(gradient, x, weight, stride, padding, (of_x and not spread, of_weight and not strips))
@@ -109,6 +116,12 @@ class _Depthwise(torch.autograd.Function):
             None,
             None,
         )
+
+
+def _by_strips(x: Tensor, weight: Tensor, stride: Pair) -> bool:
+    """Whether strips give the weights' gradient sooner: in float32 their copies of x cost more than a stride saves."""
+    wide = weight.shape[3] > NARROW and (stride == (1, 1) or x.dtype == torch.bfloat16)
+    return wide or x.shape[2] < weight.shape[2]
 
 
 def _gradients(
