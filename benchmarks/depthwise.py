@@ -2,8 +2,8 @@
 
 python -m benchmarks.depthwise          (3 minutes on two cores)
 
-Layers are those of EfficientNet-Lite0 at 224², the last one at 128², batch 32, channels last. Milliseconds are medians of seven; networks
-train on random pictures, images a second, medians of five steps, the two ways in turns.
+Layers are those of EfficientNet-Lite0 at 224², the last one at 128², batch 32, channels last. Milliseconds are medians
+of seven; networks train on random pictures, images a second, medians of five steps, the two ways in turns.
 """
 
 from __future__ import annotations
