@@ -47,9 +47,19 @@ def test_both_gradients_are_those_of_torch(kernel: int, stride: int, padding: in
     torch.testing.assert_close(of_weight, weight.grad, rtol=1e-12, atol=1e-12)
 
 
-def test_a_kernel_that_is_not_square_with_its_own_stride() -> None:
-    layer = nn.Conv2d(4, 4, (3, 5), (2, 1), (1, 2), groups=4, dtype=torch.float64)
-    x = torch.randn(2, 4, 8, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "side"),
+    [
+        ((3, 5), (2, 1), (1, 2), (8, 7)),  # not square, with a stride of its own
+        ((5, 5), (1, 1), (2, 2), (4, 4)),  # fewer rows than the kernel has
+        ((5, 5), (2, 2), (2, 2), (3, 3)),
+    ],
+)
+def test_a_layer_has_the_gradients_of_torch(
+    kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], side: tuple[int, int]
+) -> None:
+    layer = nn.Conv2d(4, 4, kernel, stride, padding, groups=4, dtype=torch.float64)
+    x = torch.randn(2, 4, *side, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
 
     def gradients() -> list[torch.Tensor]:
         return list(torch.autograd.grad(layer(x).square().sum(), [x, *layer.parameters()]))
