@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-INSTRUCTIONS = ("avx512_bf16", "avx512f", "avx2")
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("GRAFT_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
