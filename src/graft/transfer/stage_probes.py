@@ -13,9 +13,11 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from graft.evaluate.intervals import grouped_proportion, paired_difference
 from graft.progress import Progress, silent
+from graft.runtime.stream import ordered_map
 from graft.transfer.features import Features
 from graft.transfer.logistic import Floats, Rows
 from graft.transfer.probe import CrossValidated, cross_validate
@@ -23,6 +25,7 @@ from graft.transfer.trunk import FEATURES, TOP, Trunk
 
 _MOST_ROWS: Final = 4096  # more narrow the intervals to no purpose
 _MOST_COLUMNS: Final = 2304  # of several rungs together: the fit's time grows with their square
+_AT_ONCE: Final = 2  # probes, so that cores have work while one of them finds the eigenvectors, which takes one core
 _COMPARED: Final = 64  # rows by which two rungs are known to hold the same numbers
 
 
@@ -78,15 +81,20 @@ def probe_stages(
     which, labels, groups, fold = which[spread], labels[spread], groups[spread], fold[spread]
     rungs = _distinct(features, trunk, which)
     tried = [(rung,) for rung in rungs] + _several(rungs, trunk)
-    scores = []
-    for number, names in enumerate(tried):
-        progress("probing stages", number, len(tried))
+
+    def score(names: tuple[str, ...]) -> StageScore | None:
         rows = features.rows(which, tuple(trunk.columns(name) for name in names))
         probe = cross_validate(rows, labels, fold, num_classes=num_classes, class_weights=class_weights)
-        if not np.isnan(probe.held_out).all():
-            scores.append(_score(names, rows, probe, labels, groups))
-    progress("probing stages", len(tried), len(tried))
-    return tuple(scores)
+        return None if np.isnan(probe.held_out).all() else _score(names, rows, probe, labels, groups)
+
+    widest_first = sorted(tried, key=lambda names: -sum(trunk.widths[trunk.rungs.index(name)] for name in names))
+    scores: dict[tuple[str, ...], StageScore | None] = {}
+    progress("probing stages", 0, len(tried))
+    with threadpool_limits(limits=1, user_api="blas"):  # here, so that no probe that ends lifts it for the other
+        for names, found in zip(widest_first, ordered_map(score, widest_first, threads=_AT_ONCE, ahead=1), strict=True):
+            scores[names] = found
+            progress("probing stages", len(scores), len(tried))
+    return tuple(found for names in tried if (found := scores[names]) is not None)
 
 
 def best(scores: Sequence[StageScore]) -> StageScore:

@@ -31,16 +31,19 @@ def assert_equal_but_for_temperature(ours: Floats, expected: np.ndarray, toleran
 
 
 @pytest.mark.parametrize("shrinkage", [0.02, 0.2, 0.9])
+@pytest.mark.parametrize(("count", "width"), [(700, 24), (120, 300)], ids=["many", "fewer than features"])
 def test_discriminants_are_scikit_learns_at_the_same_shrinkage(
-    shrinkage: float, monkeypatch: pytest.MonkeyPatch
+    count: int, width: int, shrinkage: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lda, "SHRINKAGES", (shrinkage,))
-    x, labels, fold = clouds(700, 24, 4)
+    x, labels, fold = clouds(count, width, 4)
+    unseen, _, _ = clouds(50, width, 4)  # of other shape and place
     fitted = fit_lda(in_memory(x), labels, fold, num_classes=4)
-    assert fitted.head.weight.shape == (4, 24)
+    assert fitted.head.weight.shape == (4, width)
     assert fitted.settings == f"shrinkage {shrinkage:g}"
-    assert_equal_but_for_temperature(fitted.head.logits(x), scores(theirs(x, labels, shrinkage), x), 1e-3)
-    held_out = np.empty((700, 4))
+    for some in (x, unseen):
+        assert_equal_but_for_temperature(fitted.head.logits(some), scores(theirs(x, labels, shrinkage), some), 1e-3)
+    held_out = np.empty((count, 4))
     for one in range(5):
         held_out[fold == one] = scores(theirs(x[fold != one], labels[fold != one], shrinkage), x[fold == one])
     assert_equal_but_for_temperature(fitted.held_out, held_out, 1e-3)

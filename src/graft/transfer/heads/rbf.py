@@ -58,12 +58,15 @@ def fit_rbf(
     landmarks = choose_landmarks(rows, labels, LANDMARKS)
     sample = _spread_evenly(rows.count, _SEARCH_ROWS)
     searched = Rows(len(sample), rows.width, lambda part: rows.read(sample[part]))
+    exact = landmarks.astype(np.float64)
+    between = exact @ exact.T  # (M, M) cosines
     gamma, penalty = _search(
-        searched, landmarks, labels[sample], fold[sample], weight[sample], num_classes=num_classes, progress=progress
-    )
+        searched, landmarks, between, labels[sample], fold[sample], weight[sample], num_classes=num_classes,
+        progress=progress,
+    )  # fmt: skip
     kernel = Kernel(landmarks, gamma)
     mapped = Rows(rows.count, len(landmarks), lambda part: kernel.features(rows.read(part)))
-    machines = _machines(mapped, labels, fold, weight, _between(landmarks, gamma), num_classes)
+    machines = _machines(mapped, labels, fold, weight, _likeness(between, gamma), num_classes)
     held_out, factor = calibrated(machines.held_out(penalty), labels, fold)
     coefficients, bias = machines.solve(None, penalty)
     scaled = np.ascontiguousarray(factor * coefficients.T, np.float32)  # (K, M)
@@ -95,6 +98,7 @@ def choose_landmarks(rows: Rows, labels: Labels, most: int) -> Floats:
 def _search(
     rows: Rows,
     landmarks: Floats,
+    between: Doubles,
     labels: Labels,
     fold: Labels,
     weight: Doubles,
@@ -102,7 +106,10 @@ def _search(
     num_classes: int,
     progress: Progress,
 ) -> tuple[float, float]:
-    """The gamma and penalty with the least held-out log loss: from the usual ones downhill, one width after another."""
+    """The gamma and penalty with the least held-out log loss: from the usual ones downhill, one width after another.
+
+    between: (M, M) cosines of the landmarks.
+    """
     cosines = np.concatenate(list(rows.each(lambda _, x: unit(x) @ landmarks.T, len(landmarks))))  # (n, M)
     gammas = np.array(GAMMAS) / _median_distance(landmarks)
     judged = fold >= 0
@@ -111,7 +118,7 @@ def _search(
     for width in _ORDER:
         gamma = float(np.float32(gammas[width]))
         mapped = Rows(rows.count, len(landmarks), lambda part, g=gamma: likeness(cosines[part], g))  # type: ignore[misc]
-        machines = _machines(mapped, labels, fold, weight, _between(landmarks, gamma), num_classes)
+        machines = _machines(mapped, labels, fold, weight, _likeness(between, gamma), num_classes)
 
         def is_best(place: int, *, width: int = width, machines: _Exact | _Nystroem = machines) -> bool:
             progress("choosing the width of the kernel", len(tried), _MOST_TRIALS)
@@ -161,7 +168,8 @@ class _Exact:
         kernel = self._between[np.ix_(learnt, learnt)]  # (n, n)
         kernel[np.diag_indices_from(kernel)] += penalty * own.sum() / own
         coefficients = np.zeros_like(self._target)
-        coefficients[learnt] = cho_solve(cho_factor(kernel, lower=True, overwrite_a=True), target - bias)
+        # the kernel is its own transpose, and in LAPACK's order as such: no copy
+        coefficients[learnt] = cho_solve(cho_factor(kernel.T, lower=True, overwrite_a=True), target - bias)
         return coefficients, bias
 
     def held_out(self, penalty: float) -> Floats:
@@ -205,7 +213,7 @@ class _Nystroem:
         gram += penalty * total * self._between
         gram[np.diag_indices_from(gram)] += _JITTER * np.trace(gram)
         target = products - np.outer(sums, bias)
-        return np.asarray(cho_solve(cho_factor(gram, lower=True, overwrite_a=True), target)), bias
+        return np.asarray(cho_solve(cho_factor(gram.T, lower=True, overwrite_a=True), target)), bias
 
     def held_out(self, penalty: float) -> Floats:
         """Scores (N, K) of each row from the machine that never saw its label; NaN for rows of no fold."""
@@ -228,10 +236,9 @@ def _spread_evenly(count: int, most: int) -> Labels:
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
-def _between(landmarks: Floats, gamma: float) -> Doubles:
-    """Likenesses (M, M) of the landmarks to each other, in float64: rounded to float32 they would not be definite."""
-    exact = landmarks.astype(np.float64)
-    return np.asarray(np.exp(2 * gamma * (exact @ exact.T - 1)))
+def _likeness(cosines: Doubles, gamma: float) -> Doubles:
+    """As `likeness`, of landmarks to each other, in float64: rounded to float32 the matrix would not be definite."""
+    return np.asarray(np.exp(2 * gamma * (cosines - 1)))
 
 
 def _median_distance(landmarks: Floats) -> float:
