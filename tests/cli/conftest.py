@@ -1,16 +1,14 @@
-"""The real command line, in processes of its own."""
+"""The command line under the shared cache."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-COMMAND = (sys.executable, "-c", "from graft.cli.app import main; main()")
+import command
 
 
 @pytest.fixture(scope="session")
@@ -20,11 +18,12 @@ def environment(session_cache: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def graft(environment: dict[str, str], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `graft ARGUMENTS` in `tmp_path`; `python` runs before it in the same process."""
+def graft(environment: dict[str, str], tmp_path: Path) -> Callable[..., command.Done]:
+    """Run `graft ARGUMENTS` in `tmp_path`; where `python` is to run before it, in a process of its own."""
 
-    def run(*arguments: str | Path, python: str = "") -> subprocess.CompletedProcess[str]:
-        command = (*COMMAND[:2], python + COMMAND[2], *map(str, arguments))
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    def run(*arguments: str | Path, python: str = "") -> command.Done:
+        if python:
+            return command.alone(arguments, tmp_path, environment, python=python)
+        return command.here(arguments, tmp_path, environment)
 
     return run
