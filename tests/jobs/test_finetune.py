@@ -330,7 +330,11 @@ def test_patience_ends_the_phase_on_maps(home: Path, tmp_path: Path) -> None:
     assert (record["maps"]["views"], record["maps"]["small"]) == (4, 0)
 
 
-def test_a_budget_smaller_than_possible_still_takes_one_view_and_a_step(home: Path, tmp_path: Path) -> None:
+def test_a_budget_smaller_than_possible_still_takes_one_view_and_a_step(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine of which a view of all pictures would take a minute."""
+    monkeypatch.setattr(finetune, "seconds_per_view", lambda *_given, **_named: 60.0)
     train.run(home / "photos", tmp_path / "m", settings(home, replace(QUICK, budget=0.5), freeze="layer2"))
     record = fields(tmp_path / "m")["record"]
     assert record["maps"]["views"] == 1
