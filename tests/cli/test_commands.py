@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from command import SCRIPT
+
 Graft = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -50,7 +52,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(digits: Path, graft:
 
 def test_progress_is_a_bar_on_a_terminal(digits: Path, environment: dict[str, str], tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    command = (sys.executable, "-c", "from graft.cli.app import main; main()", "audit", str(digits))
+    command = (sys.executable, "-c", SCRIPT, "audit", str(digits))
     process = subprocess.Popen(
         command, env={**environment, "TERM": "xterm"}, stdout=subprocess.DEVNULL, stderr=theirs, cwd=tmp_path
     )
@@ -134,7 +136,7 @@ def test_predict_goes_on_past_bad_pictures(model: Path, digits: Path, graft: Gra
 def test_predict_stops_quietly_when_nobody_reads_on(
     model: Path, digits: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    command = (sys.executable, "-c", "from graft.cli.app import main; main()", "predict", str(model), str(digits))
+    command = (sys.executable, "-c", SCRIPT, "predict", str(model), str(digits))
     with subprocess.Popen(
         command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from command import SCRIPT
 from graft.classifier import load
 
 Graft = Callable[..., subprocess.CompletedProcess[str]]
-SCRIPT = "from graft.cli.app import main; main()"
 
 
 def started(environment: dict[str, str], *arguments: str | Path) -> subprocess.Popen[str]:
