@@ -139,10 +139,11 @@ class _Histories:
         self._home, self._sizes, self._seen = home, dict[Path, int](), set[str]()
 
     def __call__(self, seconds: float) -> None:
-        for file in self._home.rglob("history.jsonl"):
+        for folder, _, _ in os.walk(self._home):  # which, unlike rglob, passes over a folder that goes meanwhile
+            file = Path(folder) / "history.jsonl"
             try:
                 text = file.read_text()
-            except FileNotFoundError:  # moved between the listing and the reading
+            except FileNotFoundError:  # none there, or moved
                 continue
             if self._sizes.get(file) == len(text):
                 continue
