@@ -191,3 +191,13 @@ def test_a_budget_that_is_spent_leaves_the_probe_and_a_sentence(home: Path, tmp_
     said = fields(tmp_path / "model")
     assert said["strategy"] == "probe"
     assert said["record"]["advice"]["reason"][-1].startswith("Fine-tuning was not tried: of the budget 0 s were left")
+    assert said["record"]["settings"]["budget"] == 5
+
+
+def test_the_end_says_by_how_much_a_budget_was_exceeded(home: Path, tmp_path: Path) -> None:
+    manifest = train.run(home / "photos", tmp_path / "model", settings(home, training=replace(QUICK, budget=100.0)))
+    slow, quick = (
+        manifest.model_copy(update={"seconds": {**manifest.seconds, "total": total}}) for total in (130.0, 90.0)
+    )
+    assert "\nThe budget of 100 s was exceeded by 30: one pass" in train.summary(slow, tmp_path)
+    assert "budget of" not in train.summary(quick, tmp_path)

@@ -103,7 +103,7 @@ def test_few_records_are_too_early_to_tell() -> None:
     short = dataclasses.replace(history, steps=history.steps[:7], epochs=(), end=None)
     (finding,) = verdict(short)
     assert (finding.name, finding.severity) == ("too early to tell", "note")
-    assert "there are 7 records" in finding.evidence
+    assert "losses on record so far: 7;" in finding.evidence
 
 
 @pytest.mark.parametrize("kind", ["plateau", "still rising", "underfitting", "rate too low", "flat start"])

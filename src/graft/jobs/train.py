@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def summary(manifest: Manifest, out: Path) -> str:
         *((f"The head: {manifest.record['head']}.",) if "head" in manifest.record else ()),
         *(f"The curves: {finding}" for finding in manifest.record.get("verdict", ())),
         _took(manifest),
+        *_over_budget(manifest),
         f"Report: {out / 'report.html'}",
         f"Try it: graft predict {out} PICTURE",
     ]
@@ -88,6 +90,16 @@ def _took(manifest: Manifest) -> str:
         f"{total:.1f} seconds, {total / limit:.2f} times what decoding and running every picture once takes on this "
         "machine."
     )
+
+
+def _over_budget(manifest: Manifest) -> list[str]:
+    """A line where a budget for the whole run, which transfer has, was smaller than what a run cannot leave out."""
+    budget, total = manifest.record["settings"].get("budget"), manifest.seconds["total"]
+    if budget is None or total <= budget:
+        return []
+    needed = "one pass over the pictures, the choice of a head, the report and, for fine-tuning, one view and one step"
+    over = ceil(total - budget)
+    return [f"The budget of {budget:,g} s was exceeded by {over:,}: {needed} are made whatever it is."]
 
 
 def _without_leaks(manifest: Manifest) -> list[str]:

@@ -243,6 +243,7 @@ def _finish(
         "settings": {
             "strategy": settings.strategy, "fit": settings.fit, "test_fraction": settings.test_fraction,
             "class_weights": settings.class_weights, "seed": settings.seed, "on_bad_image": settings.on_bad_image,
+            "budget": settings.training.budget if settings.training else None,
         },
         **({} if advice is None else {"advice": advice.to_json()}),
         **grown.record,

@@ -380,6 +380,6 @@ def _too_early(history: History) -> Finding:
     records = max(len(history.steps), len(history.epochs))
     return Finding(
         "too early to tell", "note",
-        f"there are {records} records of the loss so far, and curves are read from {FEWEST_RECORDS} on",
+        f"losses on record so far: {records}; curves are read from {FEWEST_RECORDS} on",
         "wait for more of the run" if history.end is None else "train for more epochs",
     )  # fmt: skip
