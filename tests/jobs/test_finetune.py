@@ -242,12 +242,12 @@ def test_a_run_that_was_interrupted_in_its_second_phase_ends_with_the_same_bits(
 def test_a_killed_run_ends_with_the_same_bits(moment: str, tuned: Path, home: Path, tmp_path: Path) -> None:
     """Signal 9 while maps are made, of which nothing is known yet, and in the middle of the phase on them."""
     out, toml = tmp_path / "killed", tmp_path / "run.toml"
+    cache = home / "cache" if moment == "steps" else tmp_path / "cache"
     toml.write_text(QUICK.to_toml())
     code = "import sys, torch; torch.set_num_threads(1); from graft.cli.app import main; sys.argv[0] = 'graft'; main()"
     command = [sys.executable, "-c", code, "train", str(home / "photos"), "--out", str(out), "--strategy", "finetune"]
     command += ["--network", NETWORK, "--weights", str(home / "weights.safetensors")]
-    command += ["--cache", str(home / "cache" if moment == "steps" else tmp_path / "cache")]
-    command += ["--freeze", "layer2", "--settings", str(toml)]
+    command += ["--cache", str(cache), "--freeze", "layer2", "--settings", str(toml)]
     history = out.with_name("killed.training") / "upper" / "history.jsonl"
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None
@@ -263,7 +263,7 @@ def test_a_killed_run_ends_with_the_same_bits(moment: str, tuned: Path, home: Pa
     assert begun
     assert history.exists() == (moment == "steps")
     assert not out.exists()
-    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    train.run(home / "photos", out, settings(home, freeze="layer2", cache=cache, resume=True))
     assert weights(out) == weights(tuned)
 
 
