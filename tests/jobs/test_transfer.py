@@ -199,5 +199,5 @@ def test_the_end_says_by_how_much_a_budget_was_exceeded(home: Path, tmp_path: Pa
     slow, quick = (
         manifest.model_copy(update={"seconds": {**manifest.seconds, "total": total}}) for total in (130.0, 90.0)
     )
-    assert "\nThe budget of 100 s was exceeded by 30: one pass" in train.summary(slow, tmp_path)
+    assert "\nThe budget of 100 s was exceeded by 30 s: one pass" in train.summary(slow, tmp_path)
     assert "budget of" not in train.summary(quick, tmp_path)

@@ -117,7 +117,7 @@ def test_lines_mark_the_cell_and_the_head_to_take() -> None:
     assert [line.count("[") for line in lines[:4]] == [0, 1, 0, 0]
     assert lines[1].endswith("[linear classifiers on earlier stages]")
     assert [line.split()[0] for line in lines if line.endswith("←")] == ["c"]
-    assert "Advice: probe: a linear head on the earlier stage c." in lines
+    assert "Advice: probe: a new head on the earlier stage c." in lines
 
 
 def test_as_json_it_says_all_of_it() -> None:
@@ -167,8 +167,8 @@ def test_near_duplicates_make_a_difference_less_certain() -> None:
 @pytest.mark.parametrize(
     ("strategy", "words"),
     [
-        (PROBE, "probe: a linear head on the top features"),
-        (Strategy("probe", ("a", "b")), "probe: a linear head on 2 stages together, a to b"),
+        (PROBE, "probe: a new head on the top features"),
+        (Strategy("probe", ("a", "b")), "probe: a new head on 2 stages together, a to b"),
         (FINETUNE, "fine-tune from e up"),
         (ALL, "fine-tune all of the network"),
         (Strategy("scratch"), "train from scratch"),

@@ -15,6 +15,7 @@ from graft.jobs.learnt import class_weights
 from graft.jobs.settings import TrainSettings
 from graft.progress import Progress
 from graft.runtime.attach import with_head
+from graft.transfer.advice import standing_on
 from graft.transfer.heads.choose import FEWEST_TO_COMPARE, Choice, HeadTrial, choose_head, gain
 from graft.transfer.heads.head import NAMES, Head, inverse_temperature, logits
 from graft.transfer.logistic import Rows
@@ -79,7 +80,7 @@ def last_head(
     gathered = ground.gathered
     val = gathered.indices("val")
     val = val[~np.isin(gathered.groups[val], gathered.groups[gathered.indices("train")])]
-    where = "the top features" if rungs == TOP else f"{len(rungs)} stages" if rungs[1:] else rungs[0]
+    where = standing_on(rungs)
     choice = choose_on(ground, rungs, settings, progress)
     if len(val) < FEWEST_TO_COMPARE:
         few = f"{len(val)} validation pictures are too few to hold it against the network's own"

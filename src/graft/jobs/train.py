@@ -99,7 +99,7 @@ def _over_budget(manifest: Manifest) -> list[str]:
         return []
     needed = "one pass over the pictures, the choice of a head, the report and, for fine-tuning, one view and one step"
     over = ceil(total - budget)
-    return [f"The budget of {budget:,g} s was exceeded by {over:,}: {needed} are made whatever it is."]
+    return [f"The budget of {budget:,g} s was exceeded by {over:,} s: {needed} are made whatever it is."]
 
 
 def _without_leaks(manifest: Manifest) -> list[str]:

@@ -65,7 +65,7 @@ ROWS: Final[dict[Amount, str]] = {
 class Strategy:
     """What to do with the trunk.
 
-    probe: a linear head on `rungs` of the ladder. finetune: train from the stage `cut` upwards, None for all of the
+    probe: a new head on `rungs` of the ladder. finetune: train from the stage `cut` upwards, None for all of the
     network. scratch: train all from fresh weights.
     """
 
@@ -80,11 +80,7 @@ class Strategy:
             return "train from scratch"
         if self.kind == "finetune":
             return f"fine-tune from {self.cut} up" if self.cut else "fine-tune all of the network"
-        if self.rungs == TOP:
-            return "probe: a linear head on the top features"
-        if len(self.rungs) == 1:
-            return f"probe: a linear head on the earlier stage {self.rungs[0]}"
-        return f"probe: a linear head on {len(self.rungs)} stages together, {self.rungs[0]} to {self.rungs[-1]}"
+        return f"probe: a new head on {standing_on(self.rungs)}"
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,7 @@ class Trial:
 class Advice:
     """The strategy for this data and what it follows from.
 
-    pictures: training pictures. cell: of the table. scores: of the probes. probe: the linear head to take.
+    pictures: training pictures. cell: of the table. scores: of the probes. probe: where a head should stand.
     by_table, by_evidence: what either says; decision: what to do. reason: sentences, in order.
     """
 
@@ -162,6 +158,15 @@ class Advice:
                 for score in self.scores
             ),
         ]
+
+
+def standing_on(rungs: tuple[str, ...]) -> str:
+    """What a head on these rungs of the ladder stands on, as a phrase."""
+    if rungs == TOP:
+        return "the top features"
+    if len(rungs) == 1:
+        return f"the earlier stage {rungs[0]}"
+    return f"{len(rungs)} stages together, {rungs[0]} to {rungs[-1]}"
 
 
 def interval(score: StageScore) -> Interval:
@@ -275,7 +280,7 @@ def _first(found: Cell) -> str:
 
 
 def _of_probes(by_table: Strategy, chosen: StageScore, scores: Sequence[StageScore]) -> str:
-    share, words = interval(chosen).percent(), Strategy("probe", chosen.rungs).words.removeprefix("probe: ")
+    share, words = interval(chosen).percent(), f"a linear head on {standing_on(chosen.rungs)}"
     if chosen.rungs == by_table.rungs:
         return f"Measured: {words} is right on {share}, and no other choice of stages beats it beyond noise."
     other = next((score for score in scores if score.rungs == by_table.rungs), None)
@@ -302,5 +307,5 @@ def _of_cut(by_table: Strategy, cut: str, level: str) -> str:
 
 
 def _until_tried(chosen: StageScore) -> str:
-    words = Strategy("probe", chosen.rungs).words.removeprefix("probe: ")
-    return f"Without fine-tuning, {words} is right on {interval(chosen).percent()}; a trial says whether more pays."
+    share, where = interval(chosen).percent(), standing_on(chosen.rungs)
+    return f"Without fine-tuning, a linear head on {where} is right on {share}; a trial says whether more pays."
