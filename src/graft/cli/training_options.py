@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import typer
 
-from graft.jobs.settings import TrainingSettings
+from graft.jobs.settings import FINETUNING, TrainingSettings
 
 PANEL: Final = "Training and fine-tuning"
 _SHARED: Final = ("seed", "class_weights")  # flags of the command itself
@@ -34,14 +34,13 @@ def with_training_flags(command: Callable[..., None]) -> Callable[..., None]:
         plain: Any = choices[0] if choices else kind
         if setting.name == "budget":
             plain = str
-        shown_as = "" if setting.default is None else f" (default: {setting.default})"
         text = ", ".join(map(str, choices)) + ": " if choices and isinstance(choices[0], str) else ""
         flag = f"--{setting.name.replace('_', '-')}"
         flags[setting.name] = Annotated[
             (str if isinstance(plain, str) else plain) | None,
             typer.Option(
                 f"{flag}/--no-{flag[2:]}" if plain is bool else flag,
-                help=text + setting.metadata["help"] + shown_as,
+                help=text + setting.metadata["help"] + _default(setting),
                 rich_help_panel=PANEL,
                 show_default=False,
             ),
@@ -53,3 +52,12 @@ def with_training_flags(command: Callable[..., None]) -> Callable[..., None]:
     command.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
     command.__annotations__ = {**{p.name: p.annotation for p in own}, **flags, "return": None}
     return command
+
+
+def _default(setting: Field[Any]) -> str:
+    """What a setting is where it is not given: from fresh weights and, where that differs, when fine-tuning."""
+    usual = [] if setting.default is None else [f"default: {setting.default}"]
+    tuned = FINETUNING.get(setting.name, setting.default)
+    if tuned != setting.default:
+        usual.append(f"{'' if usual else 'default '}when fine-tuning: {tuned}")
+    return f" ({'; '.join(usual)})" if usual else ""
