@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from benchmarks.machine import keep
 from graft.models.catalog import create
-from graft.training.depthwise import fast_depthwise
+from graft.training.cpu.depthwise import fast_depthwise
 
 LAYERS: Final = (
     (32, 112, 3, 1),

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from benchmarks.machine import DATA
-from graft.data.scan import scan
+from graft.data.sources.scan import scan
+from graft.disk.table import Store
+from graft.features.extract import extract
+from graft.features.rows import Rows
+from graft.features.trunk import FEATURES, open_trunk, runner
 from graft.models.weights import find_source
-from graft.store.table import Store
-from graft.transfer.features import extract
-from graft.transfer.logistic import Rows
-from graft.transfer.trunk import FEATURES, open_trunk, runner
 
 SPREAD = 4.3
 Floats = NDArray[np.float32]

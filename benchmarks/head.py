@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.drawn_features import stored
 from benchmarks.machine import keep
 from benchmarks.whole_run import peak_mib
-from graft.transfer.probe import fit_probe
+from graft.heads.probe import fit_probe
 
 
 def main() -> None:

@@ -24,15 +24,16 @@ from threadpoolctl import threadpool_limits
 from benchmarks.machine import DATA, keep
 from graft.data.decode import decode, read_picture
 from graft.data.preprocess import Preprocess, fit_picture
-from graft.data.scan import scan
+from graft.data.sources.scan import scan
+from graft.evaluate.calibration import log_loss
+from graft.features.rows import Rows
+from graft.features.trunk import FEATURES, open_trunk, runner
+from graft.heads.choose import choose_head
+from graft.heads.head import Head
+from graft.heads.lda import fit_lda
+from graft.heads.rbf import fit_rbf
 from graft.models.weights import find_source
 from graft.runtime.stream import ordered_map
-from graft.transfer.heads.choose import choose_head
-from graft.transfer.heads.head import Head, log_loss
-from graft.transfer.heads.lda import fit_lda
-from graft.transfer.heads.rbf import fit_rbf
-from graft.transfer.logistic import Rows
-from graft.transfer.trunk import FEATURES, open_trunk, runner
 
 FOLDS = 5
 CACHE = Path(tempfile.gettempdir()) / "graft-benchmark-heads"

@@ -21,8 +21,8 @@ import numpy as np
 from benchmarks.drawn_features import Floats, stored
 from benchmarks.machine import keep
 from benchmarks.whole_run import peak_mib
-from graft.transfer.index import nearest_by_index
-from graft.transfer.nearest import Neighbours, nearest
+from graft.features.index import nearest_by_index
+from graft.features.nearest import Neighbours, nearest
 
 K = 10
 QUERIES, CLASSES = 200, 1_000

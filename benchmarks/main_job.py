@@ -28,13 +28,13 @@ from PIL import Image
 from benchmarks.machine import DATA, keep
 from graft.data.decode import decode, read_picture
 from graft.data.preprocess import FITS, fit_picture
-from graft.data.scan import scan
+from graft.data.sources.scan import scan
+from graft.features.trunk import open_trunk
 from graft.jobs import train
 from graft.jobs.info import run as info
 from graft.models.weights import find_source
 from graft.runtime.onnx import OnnxRunner
 from graft.runtime.stream import ordered_map
-from graft.transfer.trunk import open_trunk
 
 TRASHNET = DATA / "trashnet"
 ROUNDS = 5

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import DATA, keep
-from graft.data.scan import scan
+from graft.data.sources.scan import scan
+from graft.disk.table import Store
+from graft.features.extract import extract
+from graft.features.trunk import FEATURES, open_trunk, runner
+from graft.heads.choose import choose_head
 from graft.models.weights import find_source
-from graft.store.table import Store
-from graft.transfer.features import extract
-from graft.transfer.heads.choose import choose_head
-from graft.transfer.trunk import FEATURES, open_trunk, runner
 
 FOLDS: Final = 5
 

@@ -26,7 +26,7 @@ def main() -> None:
         for name, side in SIDES.items():
             with tempfile.TemporaryDirectory() as work:
                 model = Path(work) / "model"
-                code = f"import graft.transfer.finetune as tuning; tuning.SMALL_SIDE = {side}; "
+                code = f"import graft.finetune.phases as tuning; tuning.SMALL_SIDE = {side}; "
                 code += "from graft.cli.app import main; main()"
                 cost, _ = run([
                     sys.executable, "-c", code, "train", str(TRASHNET), "--csv", str(split_of(seed)),

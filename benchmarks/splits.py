@@ -48,11 +48,11 @@ def graft_split(folder: Path, cache: Path, *, seed: int) -> tuple[Listed, ...]:
     import numpy as np
 
     from graft.data.preprocess import Preprocess
-    from graft.data.scan import scan
+    from graft.data.sources.scan import scan
     from graft.data.split import assign_folds
-    from graft.jobs.learnt import gather
-    from graft.store.table import Store
-    from graft.transfer.features import decode_once
+    from graft.disk.table import Store
+    from graft.features.extract import decode_once
+    from graft.run.learnt import gather
 
     collection = scan(folder)
     decoded = decode_once(collection.samples, Preprocess(224), Store(cache))

@@ -23,18 +23,18 @@ import numpy as np
 from benchmarks.machine import RESULTS, keep
 from benchmarks.splits import write_split
 from benchmarks.strategy_sets import SETS, make
+from graft.data.sources.opened import opened
 from graft.data.split import assign_folds
-from graft.jobs.advise import likeness_of
-from graft.jobs.clock import Clock
-from graft.jobs.ground import FOLDS, Ground, ground_of
-from graft.jobs.settings import TrainSettings
-from graft.jobs.source import opened
+from graft.features.likeness import Likeness
+from graft.features.trunk import TOP
+from graft.heads.probe import fit_probe
+from graft.heads.stage_probes import StageScore, best, probe_stages, steadiest
 from graft.progress import silent
-from graft.transfer.advice import cell, expected_probe
-from graft.transfer.likeness import Likeness
-from graft.transfer.probe import fit_probe
-from graft.transfer.stage_probes import StageScore, best, probe_stages, steadiest
-from graft.transfer.trunk import TOP
+from graft.run.advice import likeness_of
+from graft.run.clock import Clock
+from graft.run.ground import FOLDS, Ground, ground_of
+from graft.run.settings import TrainSettings
+from graft.strategy.advice import cell, expected_probe
 
 BUILD: Final = Path(__file__).parent.parent / "build" / "strategy"
 SIZES: Final = (10, 50, 200)

@@ -34,16 +34,16 @@ from benchmarks.machine import DATA, keep
 from graft.models import initial
 from graft.models.activation import with_activation
 from graft.models.catalog import create
-from graft.training.batches import preparing_pool
-from graft.training.checkpoint import load_newest
-from graft.training.distributed import World
-from graft.training.history import Event, read_history
-from graft.training.loop import fit
-from graft.training.normalize import Normalization, channel_statistics
-from graft.training.pictures import Pictures, from_array
-from graft.training.plan import Plan
-from graft.training.settings import TrainingSettings
-from graft.training.step import evaluate, task_of
+from graft.training.loop.batches import preparing_pool
+from graft.training.loop.checkpoint import load_newest
+from graft.training.loop.distributed import World
+from graft.training.loop.fit import fit
+from graft.training.loop.history import Event, read_history
+from graft.training.loop.pictures import Pictures, from_array
+from graft.training.loop.plan import Plan
+from graft.training.loop.step import evaluate, task_of
+from graft.training.recipe.normalize import Normalization, channel_statistics
+from graft.training.recipe.settings import TrainingSettings
 
 LENET: Final = TrainingSettings(
     epochs=3,

@@ -34,15 +34,15 @@ def graft(network: str, folder: Path) -> dict[str, float]:
     import numpy as np
 
     from graft.data.preprocess import Preprocess
-    from graft.data.scan import scan
+    from graft.data.sources.scan import scan
+    from graft.disk.table import Store
+    from graft.features.extract import decode_once
     from graft.models.catalog import create
-    from graft.store.table import Store
-    from graft.training.history import read_history
-    from graft.training.loop import fit
-    from graft.training.normalize import channel_statistics
-    from graft.training.pictures import from_array
-    from graft.training.settings import TrainingSettings
-    from graft.transfer.features import decode_once
+    from graft.training.loop.fit import fit
+    from graft.training.loop.history import read_history
+    from graft.training.loop.pictures import from_array
+    from graft.training.recipe.normalize import channel_statistics
+    from graft.training.recipe.settings import TrainingSettings
 
     side, grey = SIDES[network], network == "lenet5"
     settings = TrainingSettings(epochs=2, batch=BATCH, optimizer="momentum", rate=RATE, momentum=MOMENTUM,

@@ -22,13 +22,13 @@ from torch import nn
 from benchmarks.machine import DATA, keep
 from graft.models.activation import with_activation
 from graft.models.catalog import create
-from graft.training.history import Epoch, read_history
-from graft.training.loop import fit
-from graft.training.normalize import channel_statistics
-from graft.training.optimizers import OPTIMIZERS
-from graft.training.pictures import Pictures, from_array
-from graft.training.schedules import SCHEDULES
-from graft.training.settings import TrainingSettings
+from graft.training.loop.fit import fit
+from graft.training.loop.history import Epoch, read_history
+from graft.training.loop.pictures import Pictures, from_array
+from graft.training.recipe.normalize import channel_statistics
+from graft.training.recipe.optimizers import OPTIMIZERS
+from graft.training.recipe.schedules import SCHEDULES
+from graft.training.recipe.settings import TrainingSettings
 
 PICTURES: Final = Path(__file__).parent.parent / "docs" / "pictures"
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f")

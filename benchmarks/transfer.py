@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from benchmarks.machine import DATA, RESULTS, keep, processor
 from benchmarks.splits import digest, first_of_each, graft_split, read_split, write_split
 from benchmarks.whole_run import RunFailedError, Trained, graft_train, run
+from graft.features.trunk import open_trunk
 from graft.models.weights import find_source
-from graft.transfer.trunk import open_trunk
 
 TRASHNET: Final = DATA / "trashnet"
 SEEDS: Final = (0, 1, 2)

@@ -16,14 +16,14 @@ from typing import Final
 
 from benchmarks.machine import keep
 from benchmarks.transfer import NETWORK, TRASHNET
-from graft.data.augment import policy
+from graft.data.augmentation.augment import policy
 from graft.data.preprocess import Preprocess
-from graft.data.scan import Sample, scan
+from graft.data.sources.scan import Sample, scan
+from graft.disk.table import Store
+from graft.finetune import maps
+from graft.finetune.lower import Lower
 from graft.models.build import build
 from graft.models.weights import find_source
-from graft.runtime.lower import Lower
-from graft.store.table import Store
-from graft.transfer import maps
 
 CUT: Final = "blocks.5"
 SIDES: Final = (160, 224)

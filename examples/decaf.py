@@ -22,12 +22,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from graft.data.scan import scan
-from graft.jobs.cache import cache_folder
+from graft.data.sources.scan import scan
+from graft.disk.cache import cache_folder
+from graft.disk.table import Store
+from graft.features.extract import extract
+from graft.features.trunk import open_trunk, runner
 from graft.models.weights import find_source
-from graft.store.table import Store
-from graft.transfer.features import extract
-from graft.transfer.trunk import open_trunk, runner
 
 
 def digits(folder: Path) -> Path:

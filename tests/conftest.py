@@ -36,8 +36,8 @@ def data_kit() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder with the exported trunk of efficientnet-lite0: the first process that asks makes it for all."""
+    from graft.features.trunk import open_trunk
     from graft.models.weights import find_source
-    from graft.transfer.trunk import open_trunk
 
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "exported"

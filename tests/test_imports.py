@@ -13,22 +13,24 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src" / "graft"
 
 ROOMS = {
-    "data": (),
+    "disk": (),
+    "evaluate": (),
     "models": (),
     "analysis": (),
     "runtime": (),
-    "store": (),
-    "classifier": ("data", "models"),
-    "evaluate": ("data", "runtime", "classifier"),
-    "training": ("data", "store", "evaluate"),
-    "transfer": ("data", "models", "store", "runtime", "classifier", "evaluate", "training"),
-    "report": ("evaluate",),
-    "jobs": (
-        *("data", "models", "analysis", "runtime", "store"),
-        *("classifier", "evaluate", "training", "transfer", "report"),
-    ),
-    "cli": ("jobs",),
+    "data": ("disk",),
+    "classifier": ("disk", "data", "models", "runtime", "evaluate"),
+    "features": ("disk", "data", "models", "runtime", "evaluate"),
+    "heads": ("classifier", "evaluate", "features", "models", "runtime"),
+    "training": ("disk", "data", "evaluate", "models"),
+    "finetune": ("disk", "data", "evaluate", "features", "models", "runtime", "training"),
+    "strategy": ("evaluate", "features", "heads"),
+    "lessons": ("analysis", "training"),
 }
+ROOMS["pages"] = tuple(room for room in ROOMS if room not in ("models", "classifier", "finetune"))
+ROOMS["run"] = tuple(room for room in ROOMS if room not in ("analysis", "lessons"))
+ROOMS["jobs"] = tuple(ROOMS)
+ROOMS["cli"] = tuple(ROOMS)
 EVERYBODY_MAY = ("errors", "progress")
 FILES = sorted(path.relative_to(SRC) for path in SRC.rglob("*.py"))
 
@@ -53,15 +55,15 @@ def rooms_of(source: str) -> set[str]:
 
 def test_reader_of_imports_sees_every_form() -> None:
     source = """
-import graft.data.scan as s, json
+import graft.data.sources.scan as s, json
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from graft.models.card import Card
 def f():
-    from graft import store
+    from graft import disk
     from graft.runtime.onnx import OnnxRunner
 """
-    assert rooms_of(source) == {"data", "models", "store", "runtime"}
+    assert rooms_of(source) == {"data", "models", "disk", "runtime"}
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if f.name != "__init__.py" or len(f.parts) > 1], ids=str)
@@ -76,7 +78,8 @@ def test_imports_keep_to_the_table(file: Path) -> None:
 
 
 def test_the_front_page_names_modules_of_the_jobs_and_what_they_return_only() -> None:
-    assert rooms_of((SRC / "__init__.py").read_text(encoding="utf-8")) == {"analysis", "errors", "evaluate", "jobs"}
+    found = rooms_of((SRC / "__init__.py").read_text(encoding="utf-8"))
+    assert found == {"analysis", "classifier", "errors", "evaluate", "jobs", "run"}
 
 
 def test_the_table_has_no_circle() -> None:
@@ -89,7 +92,7 @@ def test_the_table_has_no_circle() -> None:
 def test_a_network_of_our_own_is_built_and_trained_without_what_is_slow_to_import() -> None:
     """timm and torchvision take longer to import than torch itself: a mistake would be told seconds later."""
     code = (
-        "import sys, graft.training.loop; from graft.models.fresh import fresh, plan;"
+        "import sys, graft.training.loop.fit; from graft.models.fresh import fresh, plan;"
         "fresh(plan('lenet5'), num_classes=10, seed=0);"
         "print(*(name for name in ('timm', 'torchvision', 'onnx') if name in sys.modules))"
     )
@@ -100,3 +103,31 @@ def test_a_network_of_our_own_is_built_and_trained_without_what_is_slow_to_impor
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_no_file_is_over_400_lines(file: Path) -> None:
     assert len((SRC / file).read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("folder", sorted({SRC / file.parent for file in FILES}), ids=lambda f: str(f.relative_to(SRC)))
+def test_a_folder_holds_at_most_15_files_unless_they_are_a_list(folder: Path) -> None:
+    """A list of alike things, such as one command a file, may grow: none of its files imports another."""
+    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    inside = {f"graft.{'.'.join(path.relative_to(SRC).with_suffix('').parts)}" for path in files}
+    together = [path for path in files if inside & set(modules(path))]
+    assert len(files) <= 15 or not together, f"{len(files)} files, and {together[0].name} imports another of them"
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    imports = {f"graft.{'.'.join(file.with_suffix('').parts)}": set(modules(SRC / file)) for file in FILES}
+    done: set[str] = set()
+    while ready := {file for file, needs in imports.items() if file not in done and needs & set(imports) <= done}:
+        done |= ready
+    left = sorted(set(imports) - done)
+    assert not left, f"these import each other in a circle, or one of a circle: {left}"
+
+
+def modules(file: Path) -> Iterator[str]:
+    """The modules of graft that a file imports, each by its own name; those for type checking alone count too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

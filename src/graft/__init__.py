@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graft.analysis.table import Analysis
+    from graft.classifier.model import Model, load
+    from graft.classifier.predict import Prediction
     from graft.errors import BadFolder, BadModel, BadPicture, GraftError, UsageError
     from graft.evaluate.intervals import Interval
     from graft.evaluate.metrics import Scores
-    from graft.evaluate.prediction import Prediction
     from graft.jobs.advise import advise
     from graft.jobs.analyze import analyze
     from graft.jobs.audit import audit
     from graft.jobs.curves import curves
-    from graft.jobs.model import Model, load
     from graft.jobs.networks import networks
     from graft.jobs.search import search
-    from graft.jobs.settings import TrainingSettings, TrainSettings
     from graft.jobs.train import train
+    from graft.run.settings import TrainingSettings, TrainSettings
 
 _HOMES = {
     "Analysis": "graft.analysis.table",
@@ -33,17 +33,17 @@ _HOMES = {
     "BadPicture": "graft.errors",
     "GraftError": "graft.errors",
     "Interval": "graft.evaluate.intervals",
-    "Model": "graft.jobs.model",
-    "Prediction": "graft.evaluate.prediction",
+    "Model": "graft.classifier.model",
+    "Prediction": "graft.classifier.predict",
     "Scores": "graft.evaluate.metrics",
-    "TrainSettings": "graft.jobs.settings",
-    "TrainingSettings": "graft.jobs.settings",
+    "TrainSettings": "graft.run.settings",
+    "TrainingSettings": "graft.run.settings",
     "UsageError": "graft.errors",
     "advise": "graft.jobs.advise",
     "analyze": "graft.jobs.analyze",
     "audit": "graft.jobs.audit",
     "curves": "graft.jobs.curves",
-    "load": "graft.jobs.model",
+    "load": "graft.classifier.model",
     "networks": "graft.jobs.networks",
     "search": "graft.jobs.search",
     "train": "graft.jobs.train",

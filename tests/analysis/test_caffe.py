@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from analysis import lecture_networks as networks
-from graft.analysis.caffe import analyze_prototxt, read_prototxt
-from graft.analysis.prototext import parse
+from graft.analysis.readers.caffe import analyze_prototxt, read_prototxt
+from graft.analysis.readers.prototext import parse
+from graft.analysis.readers.trace import analyze_module
 from graft.analysis.table import Analysis
-from graft.analysis.trace import analyze_module
 from graft.errors import UsageError
 
 DATA = 'input: "data" input_shape { dim: 1 dim: 3 dim: 10 dim: 10 }\n'

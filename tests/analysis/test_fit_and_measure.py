@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graft.analysis.fit import fit_text, fit_to_pictures
 from graft.analysis.measure import measure, measured_text
-from graft.analysis.trace import analyze_module
+from graft.analysis.readers.trace import analyze_module
 from graft.errors import UsageError
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from analysis import lecture_networks
+from graft.analysis.readers.trace import analyze_module
 from graft.analysis.table import Analysis, Layer
-from graft.analysis.trace import analyze_module
 
 KB = 1024
 

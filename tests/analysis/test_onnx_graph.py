@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from graft.analysis.onnx_graph import analyze_onnx, read_onnx
-from graft.analysis.trace import analyze_module
+from graft.analysis.readers.onnx_graph import analyze_onnx, read_onnx
+from graft.analysis.readers.trace import analyze_module
 from graft.errors import UsageError
 
 

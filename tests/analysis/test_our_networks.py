@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis import lecture_networks as networks
-from graft.analysis.caffe import analyze_prototxt
+from graft.analysis.readers.caffe import analyze_prototxt
+from graft.analysis.readers.trace import analyze_module
 from graft.analysis.table import Analysis, stages
-from graft.analysis.trace import analyze_module
 from graft.models.catalog import CARDS, create, find
 from graft.models.network import stage_names
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from analysis import lecture_networks as networks
-from graft.analysis.bars import bars_svg
-from graft.analysis.caffe import analyze_prototxt
 from graft.analysis.compare import compare, compare_csv, compare_json, compare_svg, compare_text
-from graft.analysis.draw import as_html, as_svg
-from graft.analysis.lanes import lay_out
+from graft.analysis.drawing.bars import bars_svg
+from graft.analysis.drawing.draw import as_html, as_svg
+from graft.analysis.drawing.lanes import lay_out
+from graft.analysis.readers.caffe import analyze_prototxt
+from graft.analysis.readers.trace import analyze_module
 from graft.analysis.table import PICTURE, Analysis, Layer, folded
-from graft.analysis.trace import analyze_module
 
 SVG = "{http://www.w3.org/2000/svg}"
 timm = pytest.importorskip("timm")

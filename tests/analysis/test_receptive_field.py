@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis import lecture_networks
+from graft.analysis.readers.trace import analyze_module
 from graft.analysis.receptive_field import PIXEL, Field, Span, adaptive_window
-from graft.analysis.trace import analyze_module
 
 torchvision = pytest.importorskip("torchvision")
 

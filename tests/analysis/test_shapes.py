@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from graft.analysis.meta import run_without_data
+from graft.analysis.readers.meta import run_without_data
 from graft.analysis.shapes import output_shape, windows
 
 aten = torch.ops.aten

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from graft.analysis.meta import built_without_weights
+from graft.analysis.readers.meta import built_without_weights
+from graft.analysis.readers.trace import analyze_module
 from graft.analysis.table import NOT_CALLED, PICTURE
-from graft.analysis.trace import analyze_module
 from graft.errors import UsageError
 
 timm = pytest.importorskip("timm")

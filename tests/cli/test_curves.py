@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from graft.cli.curves import curves
-from training.drawn_curves import KINDS
+from graft.cli.commands.curves import curves
+from training.checks.drawn_curves import KINDS
 
 app = typer.Typer()
 app.command()(curves)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from command import SCRIPT
-from graft.classifier import load
+from graft.classifier.artefact import load
 
 Graft = Callable[..., subprocess.CompletedProcess[str]]
 

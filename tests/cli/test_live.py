@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from graft.cli import live
-from graft.training.history import End, Epoch, Event, Plan, Score, Start, Step
+from graft.training.loop.history import End, Epoch, Event, Plan, Score, Start, Step
 
 
 def start(epochs: int | None = 4, budget: float | None = None) -> Start:

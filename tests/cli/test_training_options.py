@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from graft.cli.train import train
-from graft.jobs.settings import TrainingSettings, finetuning
+from graft.cli.commands.train import train
+from graft.run.settings import TrainingSettings, finetuning
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from graft.data.audit import Audit, Finding, Item, audit, text
 from graft.data.decode import decode, read_picture
 from graft.data.duplicates import near_groups
 from graft.data.facts import FACTS, FORMATS, MODES, facts_of
-from graft.data.scan import Collection, Sample, scan
-from graft.data.walk import Problem
+from graft.data.sources.scan import Collection, Sample, scan
+from graft.data.sources.walk import Problem
 
 Change = Callable[[NDArray[np.void]], None]
 

@@ -12,8 +12,8 @@ import pytest
 
 import graft
 from graft.errors import BadFolder, UsageError
-from graft.jobs.settings import TrainSettings
-from graft.transfer.advice import Advice
+from graft.run.settings import TrainSettings
+from graft.strategy.advice import Advice
 
 
 @pytest.fixture(scope="module")

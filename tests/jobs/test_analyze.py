@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from analysis.lecture_networks import alexnet_prototxt
-from graft.classifier import load
+from graft.classifier.artefact import load
 from graft.errors import UsageError
 from graft.jobs.analyze import find_subject, parse_shape, picture_sizes, run_analyze, run_compare
 from graft.models.catalog import CARDS, find

@@ -11,7 +11,7 @@ import typer
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from graft.cli.check import check
+from graft.cli.commands.check import check
 from graft.errors import UsageError
 from graft.jobs.check import _fresh, as_json, as_text, check_gradients
 

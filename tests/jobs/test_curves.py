@@ -14,8 +14,8 @@ from PIL import Image
 
 from graft.errors import BadModel, GraftError, UsageError
 from graft.jobs import curves as job
-from graft.training.history import History
-from training.drawn_curves import KINDS
+from graft.training.loop.history import History
+from training.checks.drawn_curves import KINDS
 
 SEED = 5000
 

@@ -8,7 +8,7 @@ import pytest
 
 from graft.errors import GraftError, UsageError
 from graft.jobs import playground
-from graft.training.playground import gallery
+from graft.lessons.playground import gallery
 
 
 @pytest.fixture(autouse=True)

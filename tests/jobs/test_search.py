@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from graft.classifier import load
+from graft.classifier.artefact import load
 from graft.data.decode import decode, read_picture
 from graft.data.preprocess import fit_picture
 from graft.errors import BadFolder, BadPicture, UsageError

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import graft
-from graft.classifier import Manifest
+from graft.classifier.artefact import Manifest
 from graft.jobs import train
 from graft.jobs.train import TrainSettings
 

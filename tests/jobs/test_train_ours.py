@@ -12,13 +12,13 @@ from safetensors.numpy import load_file
 from torch import nn
 from torchvision import models
 
-from graft.classifier import Classifier, load, rebuild
+from graft.classifier.artefact import Classifier, load, rebuild
+from graft.features.trunk import FEATURES, open_trunk
 from graft.jobs.info import run as info
 from graft.jobs.train import TrainSettings, run
 from graft.models.catalog import create
 from graft.models.weights import find_source
 from graft.runtime.onnx import OnnxRunner
-from graft.transfer.trunk import FEATURES, open_trunk
 from models.drawn import draw_norms, drawn_pictures
 
 

@@ -19,7 +19,7 @@ from graft.errors import UsageError
 from graft.models import network as contract
 from graft.models.card import Card
 from graft.models.catalog import CARDS
-from graft.models.densenet import DenseNet
+from graft.models.families.densenet import DenseNet
 from graft.runtime.export import export_onnx
 from graft.runtime.onnx import OnnxRunner
 from models.drawn import draw_norms, draw_weights, drawn_pictures, on_meta

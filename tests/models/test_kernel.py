@@ -10,7 +10,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import normalize
 from torch import nn
 
-from graft.models.kernel import KernelFeatures, with_kernel
+from graft.models.heads import KernelFeatures, with_kernel
 from graft.models.network import Built, Network, head, trunk
 
 

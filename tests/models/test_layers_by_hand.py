@@ -11,13 +11,13 @@ from torch import nn
 
 from graft.errors import UsageError
 from graft.models import initial
-from graft.models.alexnet import response_norm
-from graft.models.alphago import PositionBias
 from graft.models.catalog import create
-from graft.models.layers import Branches
-from graft.models.resnet import BasicBlock, Bottleneck
-from graft.models.resnet_cifar import CifarBlock, CifarResNet, PaddedShortcut
-from graft.models.senet import SqueezeExcitation
+from graft.models.families.alexnet import response_norm
+from graft.models.families.alphago import PositionBias
+from graft.models.families.layers import Branches
+from graft.models.families.resnet import BasicBlock, Bottleneck
+from graft.models.families.resnet_cifar import CifarBlock, CifarResNet, PaddedShortcut
+from graft.models.families.senet import SqueezeExcitation
 
 
 def test_response_norm_is_the_paper_s_formula() -> None:

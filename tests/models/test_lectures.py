@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from graft.models.catalog import CARDS, find
-from graft.models.googlenet import MODULES, inception
+from graft.models.families.googlenet import MODULES, inception
 from graft.models.network import stage_names
 from models.drawn import on_meta
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from graft.errors import BadModel
 from graft.models.catalog import create
+from graft.models.heads import with_rungs
 from graft.models.network import Built, Ladder, head
-from graft.models.rungs import with_rungs
 from models.drawn import draw_norms, drawn_pictures
 
 WIDTHS = {"conv1": 16, "conv2_x": 16, "conv3_x": 32, "conv4_x": 64, "features": 64}

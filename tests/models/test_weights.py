@@ -18,6 +18,7 @@ from torch import Tensor
 from graft.data.decode import decode, read_picture
 from graft.data.preprocess import Preprocess, fit_picture
 from graft.errors import BadModel, UsageError
+from graft.features.trunk import FEATURES, open_trunk
 from graft.models import weights as module
 from graft.models.build import build, read_weights
 from graft.models.card import Card, Packaged
@@ -26,7 +27,6 @@ from graft.models.network import head
 from graft.models.weights import Source, find_source
 from graft.runtime.onnx import OnnxRunner
 from graft.runtime.stream import ordered_map
-from graft.transfer.trunk import FEATURES, open_trunk
 
 PACKAGED = [card for card in CARDS if card.packaged]
 SMALL = "test_efficientnet"  # of timm, for its own tests

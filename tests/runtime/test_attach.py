@@ -10,11 +10,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from graft.models.kernel import KernelFeatures
+from graft.heads.head import Kernel, unit
+from graft.models.heads import KernelFeatures
 from graft.runtime.attach import with_head
 from graft.runtime.detach import below_head
 from graft.runtime.onnx import OnnxRunner
-from graft.transfer.heads.head import Kernel, unit
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
 

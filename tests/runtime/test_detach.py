@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from graft.classifier import load
+from graft.classifier.artefact import load
 from graft.errors import BadModel
 from graft.runtime.detach import below_head
 from graft.runtime.onnx import OnnxRunner

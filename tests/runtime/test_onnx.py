@@ -16,6 +16,7 @@ from torch import nn
 from graft.data.decode import decode, read_picture
 from graft.data.preprocess import Preprocess, fit_picture
 from graft.errors import BadModel
+from graft.features.trunk import open_trunk
 from graft.models.adapter import adapt
 from graft.models.network import trunk as lower
 from graft.models.weights import find_source
@@ -24,7 +25,6 @@ from graft.runtime.attach import with_head
 from graft.runtime.device import TorchRunner
 from graft.runtime.export import PARITY, export_onnx, pixels_first
 from graft.runtime.onnx import OnnxRunner
-from graft.transfer.trunk import open_trunk
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from graft.training.loop import Outcome, fit
-from graft.training.normalize import channel_statistics
-from graft.training.pictures import Pictures, from_array
-from graft.training.settings import TrainingSettings
+from graft.training.loop.fit import Outcome, fit
+from graft.training.loop.pictures import Pictures, from_array
+from graft.training.recipe.normalize import channel_statistics
+from graft.training.recipe.settings import TrainingSettings
 
 
 def bars(count: int, *, seed: int = 0, side: int = 12) -> Pictures:

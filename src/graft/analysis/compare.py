@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from graft.analysis import svg
+from graft.analysis.drawing import svg
 from graft.analysis.show import aligned, amount, binary, by
 from graft.analysis.table import Analysis, Shape, memory
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from graft.cli import (
+from graft.cli.commands import (
     advise,
     analyze,
     audit,

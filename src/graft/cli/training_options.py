@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import typer
 
-from graft.jobs.settings import FINETUNING, TrainingSettings
+from graft.run.settings import FINETUNING, TrainingSettings
 
 PANEL: Final = "Training and fine-tuning"
 _SHARED: Final = ("seed", "class_weights")  # flags of the command itself

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from graft.data.decode import SUFFIXES
 from graft.data.duplicates import exact_groups
 from graft.data.facts import FACTS, FORMATS, MODES
-from graft.data.scan import Collection
+from graft.data.sources.scan import Collection
 from graft.errors import shown
 
 Severity = Literal["error", "warning", "note"]

@@ -5,23 +5,16 @@ from __future__ import annotations
 import json as json_module
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from graft.data.sources.opened import opened
+from graft.disk.cache import cache_folder
+from graft.disk.files import write_whole
 from graft.errors import UsageError, shown
-from graft.jobs.cache import cache_folder
-from graft.jobs.clock import Clock
-from graft.jobs.files import write_whole
-from graft.jobs.ground import ground_of
-from graft.jobs.learnt import Gathered, class_weights
-from graft.jobs.settings import TrainSettings
-from graft.jobs.source import opened
 from graft.progress import Progress, silent
-from graft.transfer import advice
-from graft.transfer.advice import Advice
-from graft.transfer.likeness import Likeness, likeness, pretrained_head, sample
-from graft.transfer.stage_probes import probe_stages
-from graft.transfer.trunk import FEATURES, Trunk
+from graft.run.advice import advise_on
+from graft.run.clock import Clock
+from graft.run.ground import ground_of
+from graft.run.settings import TrainSettings
+from graft.strategy.advice import Advice
 
 
 def advise(
@@ -48,7 +41,7 @@ def advise(
         text = json_module.dumps({"network": network, **found.to_json()}, indent=1) + "\n"
         write_whole(json, text.encode())
     if out is not None:
-        from graft.jobs.advise_page import advice_page
+        from graft.pages.advice import advice_page
 
         write_whole(out, advice_page(found, folder=Path(folder).name, network=network).encode())
     return found
@@ -62,36 +55,6 @@ def _advise(folder: Path, settings: TrainSettings, progress: Progress) -> tuple[
         found = advise_on(ground.gathered, ground.trunk, ground.fold, settings, progress=progress)
     ground.store.trim()
     return found, ground.source.network
-
-
-def advise_on(
-    gathered: Gathered,
-    trunk: Trunk,
-    fold: NDArray[np.int64],
-    settings: TrainSettings,
-    *,
-    progress: Progress = silent,
-) -> Advice:
-    """The advice for pictures that went through the trunk; only the training part is looked at.
-
-    fold: (n,) for the training pictures, which part of the cross-validation holds each out.
-    """
-    chosen, classes = gathered.indices("train"), len(gathered.collection.classes)
-    labels, groups = gathered.labels[chosen], gathered.groups[chosen]
-    scores = probe_stages(
-        gathered.features, trunk, chosen, labels, groups, fold, num_classes=classes,
-        class_weights=class_weights(labels, classes, settings.class_weights), progress=progress,
-    )  # fmt: skip
-    counts = np.bincount(labels, minlength=classes).tolist()
-    return advice.advise(counts, likeness_of(gathered, trunk, seed=settings.seed), scores, trunk.stages)
-
-
-def likeness_of(gathered: Gathered, trunk: Trunk, *, seed: int) -> Likeness:
-    """How like the source's pictures the training pictures are, from at most 512 of them."""
-    chosen = gathered.indices("train")
-    some = chosen[sample(gathered.labels[chosen])]
-    features = gathered.features.rows(some, trunk.columns(FEATURES)).read(slice(None))
-    return likeness(features, *pretrained_head(trunk), gathered.labels[some], gathered.groups[some], seed=seed)
 
 
 def _new_file(option: str, given: str | Path | None, *, force: bool) -> Path | None:

@@ -68,8 +68,9 @@ def run_analyze(
     here. against: a folder of pictures that it should fit.
     Raises UsageError when it cannot be found, read or followed; GraftError when a file cannot be written.
     """
-    from graft.analysis import draw, show
-    from graft.analysis.bars import bars_svg
+    from graft.analysis import show
+    from graft.analysis.drawing import draw
+    from graft.analysis.drawing.bars import bars_svg
 
     if batch < 1:
         raise UsageError(f"--batch must be at least 1, got {batch}")
@@ -105,7 +106,8 @@ def run_compare(
     accuracies: NAME=PERCENT each, in place of what is published or was measured.
     Raises UsageError as `run_analyze` does, for an accuracy of no network here, and for a plot without any accuracy.
     """
-    from graft.analysis import compare, draw
+    from graft.analysis import compare
+    from graft.analysis.drawing import draw
 
     given = _accuracies(accuracies, whats)
     subjects = [(what, find_subject(what, input_shape)) for what in whats]
@@ -139,11 +141,11 @@ def find_subject(what: str, input_shape: Shape | None = None) -> Subject:
             raise UsageError(f"the input of a model folder is part of it; leave --input out for {shown(what)}")
         return _model_folder(path)
     if path.suffix == ".onnx":
-        from graft.analysis.onnx_graph import read_onnx
+        from graft.analysis.readers.onnx_graph import read_onnx
 
         return Subject(read_onnx(path, input_shape=input_shape))
     if path.suffix in (".prototxt", ".pbtxt"):
-        from graft.analysis.caffe import read_prototxt
+        from graft.analysis.readers.caffe import read_prototxt
 
         return Subject(read_prototxt(path, input_shape=input_shape))
     return _ours(what, input_shape)
@@ -160,8 +162,8 @@ def _ours(name: str, input_shape: Shape | None) -> Subject:
         )
     name = card.name
 
-    from graft.analysis.meta import built_without_weights
-    from graft.analysis.trace import analyze_module
+    from graft.analysis.readers.meta import built_without_weights
+    from graft.analysis.readers.trace import analyze_module
     from graft.models.network import CLASSIFIER, stage_names
 
     network = built_without_weights(lambda: create(name))
@@ -183,8 +185,8 @@ def _timm(name: str, input_shape: Shape | None) -> Subject:
     if name.split(".")[0] not in known:
         raise UsageError(f"timm has no network {shown(name)!r}{nearest(name, known)}")
 
-    from graft.analysis.meta import built_without_weights
-    from graft.analysis.trace import analyze_module
+    from graft.analysis.readers.meta import built_without_weights
+    from graft.analysis.readers.trace import analyze_module
 
     def build() -> nn.Module:
         network: nn.Module = timm.create_model(name, pretrained=False)
@@ -202,8 +204,8 @@ def _torchvision(name: str, input_shape: Shape | None) -> Subject:
     if name not in known:
         raise UsageError(f"torchvision has no network {shown(name)!r}{nearest(name, known)}")
 
-    from graft.analysis.meta import built_without_weights
-    from graft.analysis.trace import analyze_module
+    from graft.analysis.readers.meta import built_without_weights
+    from graft.analysis.readers.trace import analyze_module
 
     def build() -> nn.Module:
         quick = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
@@ -221,8 +223,8 @@ def _model_folder(folder: Path) -> Subject:
     """The graph as it is shipped: preprocessing inside, batch norms folded where the export folded them."""
     import onnx
 
-    from graft.analysis.onnx_graph import analyze_onnx
-    from graft.classifier import load
+    from graft.analysis.readers.onnx_graph import analyze_onnx
+    from graft.classifier.artefact import load
 
     classifier = load(folder)
     test = classifier.manifest.test
@@ -264,8 +266,8 @@ def picture_sizes(folder: Path) -> tuple[list[Pair], int]:
     Raises BadFolder for one without labelled pictures, BadPicture when none can be read.
     """
     from graft.data.decode import decode, read_picture
-    from graft.jobs.cache import cache_folder
-    from graft.jobs.source import opened
+    from graft.data.sources.opened import opened
+    from graft.disk.cache import cache_folder
 
     sizes: list[Pair] = []
     unread = 0

@@ -11,16 +11,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.classifier import load
+from graft.classifier.artefact import load
 from graft.data import audit as data_audit
 from graft.data.audit import Audit
 from graft.data.decode import decode, read_picture
 from graft.data.duplicates import near_groups
 from graft.data.facts import FACTS, facts_of
-from graft.data.scan import Collection, Problem, Sample
+from graft.data.sources.opened import opened
+from graft.data.sources.scan import Collection, Problem, Sample
+from graft.disk.cache import cache_folder
 from graft.errors import BadModel, BadPicture, shown
-from graft.jobs.cache import cache_folder
-from graft.jobs.source import opened
 from graft.progress import Progress, silent
 from graft.runtime.stream import ordered_map
 

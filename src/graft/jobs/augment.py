@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from graft.data import policies
+from graft.data.augmentation import policies
 from graft.data.decode import decode, read_picture
+from graft.disk.files import write_whole
 from graft.errors import UsageError, shown
-from graft.jobs.files import write_whole
+from graft.pages.augment import Pixels, Row, as_html, as_image
 
 if TYPE_CHECKING:
-    from graft.data.mixing import Kind
-
-Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
+    from graft.data.augmentation.mixing import Kind
 
 SUFFIXES: Final = (".png", ".jpg", ".webp", ".html")
 MIXING: Final[dict[Kind, str]] = {
@@ -29,15 +27,6 @@ MIXING: Final[dict[Kind, str]] = {
 _NEED_ANOTHER: Final = ("histogram", *MIXING)
 _MOST_DRAWS: Final = 20
 _LONGEST: Final = 2  # a picture's long side over its short one; of a longer picture the middle is shown
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the page: what was done, and pictures (H, W, 3) that came of it, all of one size."""
-
-    name: str
-    summary: str
-    pictures: tuple[Pixels, ...]
 
 
 def run_augment(
@@ -60,8 +49,6 @@ def run_augment(
     ones keep their size, and are shown enlarged. force: replace `out`.
     Raises UsageError for an unknown name or a bad value, or where `out` exists; BadPicture; GraftError on a full disk.
     """
-    from graft.jobs.augment_page import as_html, as_image
-
     out = out or Path(f"{image.stem}-augmented.png")
     if out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out must end in {', '.join(SUFFIXES)}, got {shown(out)}; choose one of these")
@@ -145,8 +132,8 @@ def _changed(name: str, pictures: Sequence[Pixels], draw: int, seed: int) -> Pix
     """The first picture changed, in a batch with one of the others if there are any; `draw` is the epoch."""
     import torch
 
-    from graft.data.augment import augment, policy
-    from graft.data.mixing import mix
+    from graft.data.augmentation.augment import augment, policy
+    from graft.data.augmentation.mixing import mix
 
     partners = pictures[1:]
     batch = np.stack([pictures[0], *([partners[draw % len(partners)]] if partners else [])])  # (1 or 2, H, W, 3)

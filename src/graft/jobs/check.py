@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
 
 from graft.errors import UsageError
-from graft.training import gradients
-from graft.training.gradients import LayerGradient
-from graft.training.losses import CROSS_ENTROPY, loss_function
+from graft.training.checks import gradients
+from graft.training.checks.gradients import LayerGradient
+from graft.training.recipe.losses import CROSS_ENTROPY, loss_function
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +49,7 @@ def check_gradients(
 ) -> GradientReport:
     """Hold the gradients of a freshly drawn network against differences, in float64, on drawn pictures.
 
-    network: a name that `graft networks` lists, or timm:NAME. loss: one of `graft.training.losses.LOSSES`.
+    network: a name that `graft networks` lists, or timm:NAME. loss: one of `graft.training.recipe.losses.LOSSES`.
     coordinates: compared in each tensor; ten, or two where there are more than a hundred tensors. training: in train
     mode, where batch norm takes the batch's statistics. The pictures are as small as the network takes.
     Raises UsageError for an unknown name or loss, or coordinates below 1.

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from graft.errors import GraftError, UsageError, nearest, shown
-from graft.training.curves import Finding, verdict
-from graft.training.history import End, Epoch, Event, History, Start, Step, read_history
+from graft.training.checks.curves import Finding, verdict
+from graft.training.loop.history import End, Epoch, Event, History, Start, Step, read_history
 
 if TYPE_CHECKING:
-    from graft.training.curves_picture import Drawn
+    from graft.pages.curves import Drawn
 
 FORMS: Final = (".svg", ".png", ".html")
 
@@ -33,7 +33,7 @@ def run(runs: Sequence[Path], out: Path | None = None) -> tuple[Drawn, ...]:
 
     Raises UsageError for another ending, BadModel for what is no run, GraftError when `out` cannot be written.
     """
-    from graft.training.curves_picture import Drawn
+    from graft.pages.curves import Drawn
 
     if out is not None and out.suffix.lower() not in FORMS:
         raise UsageError(f"--out must end in .svg, .png or .html, got {shown(out)}{nearest(out.suffix.lower(), FORMS)}")
@@ -55,7 +55,7 @@ def as_json(runs: Sequence[Drawn]) -> str:
 
 
 def _write(out: Path, runs: Sequence[Drawn]) -> None:
-    from graft.training.curves_picture import curves_html, curves_png, curves_svg
+    from graft.pages.curves import curves_html, curves_png, curves_svg
 
     form = out.suffix.lower()
     content = curves_png(runs) if form == ".png" else (curves_svg if form == ".svg" else curves_html)(runs).encode()

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from graft.classifier import MANIFEST, Manifest
+from graft.classifier.artefact import MANIFEST, Manifest
 from graft.errors import GraftError, UsageError, shown
 from graft.jobs import train
 from graft.progress import Progress, silent

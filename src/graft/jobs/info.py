@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from graft.classifier import Manifest, load
+from graft.classifier.artefact import Manifest, load
 from graft.errors import shown
 
 
@@ -16,7 +16,7 @@ def run(model: Path, *, verify: bool = False) -> Manifest:
     """
     classifier = load(model)
     if verify:
-        from graft.jobs.model import Model
+        from graft.classifier.model import Model
 
         Model(classifier, device="cpu").verify()
     return classifier.manifest

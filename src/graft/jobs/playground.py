@@ -16,7 +16,7 @@ def run(folder: Path, *, force: bool = False, progress: Progress = silent) -> Pa
     force: replace earlier ones; nothing else in the folder is touched.
     Raises UsageError when one of the files exists already, GraftError when they cannot be written.
     """
-    from graft.training.playground import gallery
+    from graft.lessons.playground import gallery
 
     if not force:
         _refuse_existing(folder, gallery.names())

@@ -10,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Literal
 
-from graft.data.scan import picture_paths
+from graft.classifier.model import load
+from graft.classifier.predict import Prediction
+from graft.data.sources.scan import picture_paths
 from graft.errors import UsageError, shown
-from graft.evaluate.prediction import Prediction
-from graft.jobs.model import load
 
 
 def run(

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,27 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from graft.classifier import Classifier, load
-from graft.data.arrays import is_arrays
+from graft.classifier.artefact import Classifier, load
 from graft.data.decode import decode, read_picture
 from graft.data.duplicates import near_groups
 from graft.data.preprocess import fit_picture
-from graft.data.scan import Collection, Problem, Sample, picture_paths
-from graft.data.walk import listing
+from graft.data.sources.arrays import is_arrays
+from graft.data.sources.opened import opened
+from graft.data.sources.scan import Collection, Sample, picture_paths
+from graft.data.sources.walk import listing
+from graft.disk.cache import cache_folder
+from graft.disk.table import KEY_BYTES, Store
 from graft.errors import BadFolder, BadModel, UsageError, nearest, shown
 from graft.evaluate.intervals import Interval
-from graft.jobs.cache import cache_folder
-from graft.jobs.source import opened
+from graft.features.extract import Features, extract
+from graft.features.index import EXACT_UP_TO, nearest_by_index
+from graft.features.nearest import METRICS, Ints, Metric, all_nearest, chance, precision_at
+from graft.features.nearest import nearest as nearest_exactly
+from graft.features.rows import Rows
+from graft.features.search import Found, Match, Quality, Ranking, Space
+from graft.features.trunk import Run
 from graft.progress import Progress, silent
 from graft.runtime.detach import below_head
 from graft.runtime.onnx import OnnxRunner
-from graft.store.table import KEY_BYTES, Store
-from graft.transfer.features import Features, extract
-from graft.transfer.index import EXACT_UP_TO, nearest_by_index
-from graft.transfer.logistic import Rows
-from graft.transfer.nearest import METRICS, Ints, Metric, Precision, all_nearest, chance, precision_at
-from graft.transfer.nearest import nearest as nearest_exactly
-from graft.transfer.trunk import Run
 
 SIDE: Final = 32
 """Pixels that a side has in pixel space: larger pictures do not find better (docs/search.md)."""
@@ -46,69 +46,6 @@ _WORK: Final = 2**41  # multiplications that precision may take: a minute on two
 _FEWEST_QUERIES: Final = 500  # … but as many as this
 _LARGEST: Final = 65504  # what the store's float16 holds
 _UNLABELLED: Final = -1
-
-
-@dataclass(frozen=True)
-class Space:
-    """Where pictures are points: columns of a row in the store, and how their distance is measured."""
-
-    name: str
-    columns: slice
-    metric: Metric
-
-    @property
-    def title(self) -> str:
-        """As people read it."""
-        return f"{self.name} space, {'L2' if self.metric == 'l2' else 'cosine'}"
-
-
-@dataclass(frozen=True)
-class Match:
-    """A picture that was found. label: its class, or None in a folder without classes. distance: in its space."""
-
-    path: str
-    label: str | None
-    distance: float
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The pictures nearest to the query in one space, the nearest first."""
-
-    space: Space
-    matches: tuple[Match, ...]
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How often neighbours share a class. at: for each space, precision at each k. queries: pictures that were one.
-
-    chance: what neighbours drawn at random would reach, 0–1.
-    """
-
-    queries: int
-    chance: float
-    at: tuple[tuple[Space, tuple[Precision, ...]], ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search gave.
-
-    pictures: how many were searched. root: the folder that holds them, which for a zip is gone by now. copies: those
-    with the very bytes of the query, which are left out; label: their class, if they have one. rankings: feature space,
-    then pixel space. quality: None in a folder without classes, or with too few pictures. problems: files set aside.
-    """
-
-    image: str
-    folder: str
-    root: str
-    pictures: int
-    copies: tuple[str, ...]
-    label: str | None
-    rankings: tuple[Ranking, ...]
-    quality: Quality | None
-    problems: tuple[Problem, ...]
 
 
 def search(
@@ -172,7 +109,7 @@ def search(
             (*collection.problems, *features.problems),
         )  # fmt: skip
         if page is not None:
-            from graft.jobs.search_page import write_page
+            from graft.pages.search import write_page
 
             write_page(page, found)
     store.trim()

@@ -6,13 +6,13 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graft.classifier import Manifest, load
-from graft.jobs.model import Model
-from graft.jobs.settings import TrainSettings
+from graft.classifier.artefact import Manifest, load
+from graft.classifier.model import Model
 from graft.progress import Progress, silent
+from graft.run.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from graft.jobs.state import Watch
+    from graft.run.state import Watch
 
 
 def train(
@@ -48,10 +48,10 @@ def run(
     trunk is cached.
     """
     if settings.strategy == "scratch":
-        from graft.jobs import scratch
+        from graft.run import scratch
 
         return scratch.run(folder, out, settings, force=force, progress=progress, watch=watch)
-    from graft.jobs import transfer
+    from graft.run import transfer
 
     return transfer.run(folder, out, settings, force=force, progress=progress, watch=watch)
 

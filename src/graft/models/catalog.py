@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 from graft.errors import UsageError, nearest, shown
 from graft.models import names
 from graft.models.card import Card, Error, Packaged, Published
-from graft.models.families import (
+from graft.models.inputs import Pictures
+from graft.models.names import Depths, Renaming
+from graft.models.papers import (
     ALEXNET,
     ALPHAGO,
     DENSENET,
@@ -27,8 +29,6 @@ from graft.models.families import (
     VGG,
     ZFNET,
 )
-from graft.models.inputs import Pictures
-from graft.models.names import Depths, Renaming
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ def _vgg(
     return Card(
         name,
         VGG,
-        f"graft.models.vgg:{name}",
+        f"graft.models.families.vgg:{name}",
         RGB_224,
         parameters=parameters,
         macs=macs,
@@ -76,7 +76,7 @@ def _resnet(name: str, parameters: int, macs: int, error: Error) -> Card:
     return Card(
         name,
         RESNET,
-        f"graft.models.resnet:{name}",
+        f"graft.models.families.resnet:{name}",
         RGB_224,
         parameters=parameters,
         macs=macs,
@@ -90,7 +90,7 @@ def _cifar(name: str, parameters: int, macs: int, error: Error | None = None) ->
     return Card(
         name,
         RESNET,
-        f"graft.models.resnet_cifar:{name}",
+        f"graft.models.families.resnet_cifar:{name}",
         CIFAR,
         parameters=parameters,
         macs=macs,
@@ -104,7 +104,7 @@ def _senet(name: str, parameters: int, macs: int, published: tuple[str, Renaming
     return Card(
         name,
         SENET,
-        f"graft.models.senet:{name}",
+        f"graft.models.families.senet:{name}",
         RGB_224,
         parameters=parameters,
         macs=macs,
@@ -121,7 +121,7 @@ def _lite(number: int, side: int, parameters: int, macs: int, top1: float, file:
     return Card(
         f"efficientnet-lite{number}",
         LITE,
-        f"graft.models.efficientnet:lite{number}",
+        f"graft.models.families.efficientnet:lite{number}",
         Pictures(channels=3, side=side, smallest=32),
         parameters=parameters,
         macs=macs,
@@ -136,7 +136,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "lenet5",
         LENET,
-        "graft.models.lenet:LeNet5",
+        "graft.models.families.lenet:LeNet5",
         Pictures(channels=1, side=32, smallest=None),
         parameters=61_706,
         macs=416_520,
@@ -146,7 +146,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "lecture_net",
         LECTURES,
-        "graft.models.lenet:LectureNet",
+        "graft.models.families.lenet:LectureNet",
         Pictures(channels=1, side=28, smallest=None),
         parameters=421_642,
         macs=4_241_152,
@@ -155,7 +155,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "alexnet_2012",
         ALEXNET,
-        "graft.models.alexnet:AlexNet2012",
+        "graft.models.families.alexnet:AlexNet2012",
         Pictures(channels=3, side=227, smallest=None),
         parameters=60_965_224,
         macs=724_406_816,
@@ -165,7 +165,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "alexnet",
         ALEXNET,
-        "graft.models.alexnet:AlexNet",
+        "graft.models.families.alexnet:AlexNet",
         Pictures(channels=3, side=224, smallest=63),
         parameters=61_100_840,
         macs=714_188_480,
@@ -176,7 +176,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "zfnet",
         ZFNET,
-        "graft.models.alexnet:ZFNet",
+        "graft.models.families.alexnet:ZFNet",
         Pictures(channels=3, side=224, smallest=None),
         parameters=62_357_608,
         macs=1_168_032_896,
@@ -185,7 +185,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "zfnet_wide",
         ZFNET,
-        "graft.models.alexnet:zfnet_wide",
+        "graft.models.families.alexnet:zfnet_wide",
         Pictures(channels=3, side=224, smallest=None),
         parameters=107_627_624,
         macs=2_476_704_896,
@@ -214,7 +214,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "googlenet",
         GOOGLENET,
-        "graft.models.googlenet:GoogLeNet",
+        "graft.models.families.googlenet:GoogLeNet",
         RGB_224,
         parameters=6_998_552,
         auxiliary_parameters=6_379_728,
@@ -225,7 +225,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "googlenet_bn",
         GOOGLENET,
-        "graft.models.googlenet:googlenet_bn",
+        "graft.models.families.googlenet:googlenet_bn",
         RGB_224,
         parameters=6_624_904,
         auxiliary_parameters=6_379_984,
@@ -237,7 +237,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "inception_v3",
         INCEPTION,
-        "graft.models.inception:InceptionV3",
+        "graft.models.families.inception:InceptionV3",
         Pictures(channels=3, side=299, smallest=75),
         parameters=23_834_568,
         auxiliary_parameters=3_326_696,
@@ -308,7 +308,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "densenet121",
         DENSENET,
-        "graft.models.densenet:densenet121",
+        "graft.models.families.densenet:densenet121",
         RGB_224,
         parameters=7_978_856,
         macs=2_834_161_664,
@@ -318,7 +318,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "mobilenet",
         MOBILENET,
-        "graft.models.mobilenet:MobileNet",
+        "graft.models.families.mobilenet:MobileNet",
         RGB_224,
         parameters=4_231_976,
         macs=568_740_352,
@@ -331,7 +331,7 @@ CARDS: Final[tuple[Card, ...]] = (
     Card(
         "alphago_policy",
         ALPHAGO,
-        "graft.models.alphago:PolicyNetwork",
+        "graft.models.families.alphago:PolicyNetwork",
         Pictures(channels=48, side=19, smallest=None),
         parameters=3_882_793,
         macs=1_400_726_208,

@@ -1,0 +1,361 @@
+"""The artefact: a folder that holds all of a trained classifier, sealed by the hash of every file in it.
+
+model.safetensors   every tensor of the network, by its published names
+model.onnx          the network with its normalisation, uint8 RGB pixels in, probabilities and logits out
+model.json          what it is and how it was made (`Manifest`)
+golden/             a few pictures, as the network gets them, with the probabilities they must give
+report.html, samples.csv, history.jsonl   what a person reads; every picture's part and score; the search for the head
+
+Nothing is ever unpickled, and nothing is used before its hash, its header and its values have been checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from graft.data.preprocess import Preprocess
+from graft.errors import BadModel, shown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SCHEMA: Final = 1
+MANIFEST: Final = "model.json"
+WEIGHTS: Final = "model.safetensors"
+GRAPH: Final = "model.onnx"
+GOLDEN: Final = "golden/expected.json"
+MEAN_OFFSET: Final = "preprocessing.mean_offset"
+"""The tensor (C, S, S), where there is one, that is subtracted from a normalised picture: its share of a mean image."""
+LANDMARKS: Final = "head.landmarks"
+"""The tensor (M, D), where the head is a kernel machine: what features are likened to before the last linear layer."""
+GAMMA: Final = "head.gamma"
+"""The tensor () beside it: how fast the likeness falls with squared distance."""
+_MAX_HEADER: Final = 16 * 1024**2  # bytes of a safetensors header
+_MAX_TENSORS: Final = 20_000
+_MAX_MANIFEST: Final = 64 * 1024**2
+
+
+class Manifest(BaseModel):
+    """What `model.json` holds.
+
+    network: the name the user gave. builder, architecture: whose code builds it, and its name there; arguments: what
+    was changed in it, such as {"activation": "tanh"}. head: the name of its last layer in the weights. head_kind: how
+    that layer was fitted; before "rbf" stands a likeness to landmarks. test: the scores on the test split, as
+    graft.evaluate.metrics writes them. looks: how often the test split has been used. calibration: how scores become
+    probabilities. seconds: by step, with `total` and `limit`, the least this machine could have taken. files: SHA-256
+    by name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_version: int = Field(alias="schema")
+    graft: str
+    network: str
+    builder: Literal["timm", "graft"]
+    architecture: str
+    arguments: dict[str, str] = Field(default_factory=dict)
+    head: str
+    head_kind: Literal["logistic", "lda", "rbf"] = "logistic"
+    classes: tuple[str, ...]
+    preprocess: dict[str, Any]
+    calibration: dict[str, Any]
+    strategy: str
+    seed: int
+    data: dict[str, Any]
+    test: dict[str, Any] | None
+    test_without_leaks: dict[str, Any] | None = None
+    looks: int
+    seconds: dict[str, float]
+    record: dict[str, Any]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A picture as the network gets it, (S, S, 3) uint8, and the probabilities (K,) it must give."""
+
+    pixels: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A verified model folder. graph: the bytes of its ONNX file, the ones that were checked."""
+
+    folder: Path
+    manifest: Manifest
+    preprocess: Preprocess
+    graph: bytes
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the outputs."""
+        return self.manifest.classes
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """The network's weights by their published names. Raises BadModel when the file has changed since loading."""
+        data = _verified(self.folder, WEIGHTS, self.manifest.files[WEIGHTS])
+        return _checked_tensors(data, self.folder / WEIGHTS)
+
+    def golden(self) -> tuple[Golden, ...]:
+        """The golden pictures with their expected probabilities."""
+        files = self.manifest.files
+        expected = json.loads(_verified(self.folder, GOLDEN, files[GOLDEN]))
+        found = []
+        for name, probabilities in expected.items():
+            data = _verified(self.folder, f"golden/{name}", files[f"golden/{name}"])
+            with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+                found.append(Golden(np.asarray(picture.convert("RGB")), np.array(probabilities, np.float32)))
+        return tuple(found)
+
+
+def save(
+    folder: Path,
+    *,
+    tensors: Mapping[str, NDArray[Any]],
+    graph: bytes,
+    golden: Sequence[Golden],
+    others: Mapping[str, bytes],
+) -> dict[str, str]:
+    """Write all of a model folder but its manifest, every file flushed to the disk: SHA-256 by file name.
+
+    folder: exists and is empty. others: further files by name, such as report.html. `seal` then makes it a model.
+    """
+    contents: dict[str, bytes] = {WEIGHTS: save_tensors(dict(tensors)), GRAPH: graph, **others}
+    expected = {}
+    for number, one in enumerate(golden):
+        buffer = io.BytesIO()
+        Image.fromarray(one.pixels).save(buffer, "PNG")
+        contents[f"golden/{number}.png"] = buffer.getvalue()
+        expected[f"{number}.png"] = [float(p) for p in one.probabilities]
+    contents[GOLDEN] = json.dumps(expected).encode()
+    (folder / "golden").mkdir()
+    for name, data in contents.items():
+        _write(folder / name, data)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, whose `files` are what `save` returned; without it the folder is no model."""
+    _write(folder / MANIFEST, _dump(manifest))
+
+
+def load(folder: Path) -> Classifier:
+    """Open a model folder and verify it: manifest, hashes, headers, finite weights, no data outside the graph.
+
+    Raises BadModel, in one line, for anything that is missing, altered, newer than this version or not a model.
+    """
+    if not (folder / MANIFEST).is_file():
+        what = "is not a folder" if not folder.is_dir() else f"holds no {MANIFEST}"
+        raise BadModel(f"a model is a folder that graft wrote; {shown(folder)} {what}; check the path")
+    manifest = _read_manifest(folder)
+    for name in (WEIGHTS, GRAPH, GOLDEN):
+        if name not in manifest.files:
+            raise BadModel(f"{shown(folder)} lists no {name}; it was not written whole, train again")
+    graph = b""
+    for name, digest in manifest.files.items():
+        data = _verified(folder, name, digest)
+        if name == WEIGHTS:
+            _checked_tensors(data, folder / name)
+        elif name == GRAPH:
+            graph = data
+    _check_graph(graph, folder / GRAPH)
+    preprocess = _preprocess(manifest.preprocess, folder)
+    return Classifier(folder, manifest, preprocess, graph)
+
+
+def rebuild(classifier: Classifier) -> nn.Module:
+    """The network itself, in PyTorch, with the classifier's weights, in eval mode.
+
+    It takes (N, C, S, S) floats, normalised by the preprocessing's mean and std, C of which there are. Raises BadModel
+    when the weights do not fit the architecture that the manifest names.
+    """
+    import torch
+
+    from graft.models.build import bare, load_weights
+
+    manifest = classifier.manifest
+    activation = manifest.arguments.get("activation")
+    built = bare(manifest.builder, manifest.architecture, num_classes=len(manifest.classes), activation=activation)
+    tensors = {
+        name: torch.from_numpy(array.copy()) for name, array in classifier.tensors().items() if name != MEAN_OFFSET
+    }
+    if "rungs" in manifest.arguments:
+        from graft.models.heads import with_rungs
+
+        width = tensors[LANDMARKS].shape[-1] if LANDMARKS in tensors else _columns(classifier, tensors)
+        built = with_rungs(built, manifest.arguments["rungs"].split(","), width)
+    if manifest.head_kind == "rbf":
+        from graft.models.heads import with_kernel
+
+        if LANDMARKS not in tensors or tensors[LANDMARKS].ndim != 2:
+            raise BadModel(
+                f"{shown(classifier.folder / WEIGHTS)} needs a matrix {LANDMARKS}, since its head is a kernel machine, "
+                "and holds none; get a sound copy of the model"
+            )
+        built = with_kernel(built, len(tensors[LANDMARKS]), landmarks=LANDMARKS, gamma=GAMMA)
+    load_weights(built, tensors, name=str(classifier.folder / WEIGHTS))
+    return built.network
+
+
+def _columns(classifier: Classifier, tensors: Mapping[str, Any]) -> int:
+    """How many features the last layer takes. Raises BadModel where it is missing."""
+    name = f"{classifier.manifest.head}.weight"
+    if name not in tensors or tensors[name].ndim < 2:
+        raise BadModel(
+            f"{shown(classifier.folder / WEIGHTS)} needs a matrix {name}, its last layer, and holds none; "
+            "get a sound copy of the model"
+        )
+    return int(tensors[name].shape[1])
+
+
+def count_look(classifier: Classifier) -> int:
+    """Record one more use of the test split in `model.json`, atomically; how many there have been.
+
+    Raises BadModel when the folder cannot be written.
+    """
+    looks = _read_manifest(classifier.folder).looks + 1
+    partial = classifier.folder / f"{MANIFEST}.{os.getpid()}.tmp"
+    try:
+        _write(partial, _dump(_read_manifest(classifier.folder).model_copy(update={"looks": looks})))
+        partial.replace(classifier.folder / MANIFEST)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise BadModel(
+            f"{shown(classifier.folder)} cannot be written ({error.strerror}), so this look at its test pictures "
+            "cannot be counted; make the folder writable"
+        ) from error
+    return looks
+
+
+def preprocess_fields(preprocess: Preprocess) -> dict[str, Any]:
+    """A `Preprocess` as it stands in a manifest."""
+    return asdict(preprocess)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    if path.stat().st_size > _MAX_MANIFEST:
+        raise BadModel(f"{shown(path)} is over {_MAX_MANIFEST >> 20} MiB, so graft did not write it; get a sound copy")
+    try:
+        fields = json.loads(path.read_bytes())
+        if isinstance(fields, dict) and isinstance(fields.get("schema"), int) and fields["schema"] > SCHEMA:
+            raise BadModel(
+                f"{shown(folder)} has schema {fields['schema']}, this graft reads up to {SCHEMA}; upgrade graft "
+                "(pip install --upgrade graft)"
+            )
+        return Manifest.model_validate(fields)
+    except (ValidationError, ValueError, RecursionError) as error:
+        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise BadModel(f"{shown(path)} is not a manifest of graft ({detail}); get a sound copy of the model") from error
+
+
+def _preprocess(fields: dict[str, Any], folder: Path) -> Preprocess:
+    """The preprocessing as a manifest states it, every field of its own type and nothing besides."""
+    try:
+        if odd := sorted(set(fields) ^ {field.name for field in dataclass_fields(Preprocess)}):
+            raise ValueError(f"{shown(odd[0])} is missing, or no field of it")
+        return TypeAdapter(Preprocess).validate_json(json.dumps(fields, allow_nan=False), strict=True)
+    except ValueError as error:  # pydantic's own error is one
+        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise BadModel(
+            f"{shown(folder)} has no usable preprocessing ({detail}); get a sound copy of the model"
+        ) from error
+
+
+def _verified(folder: Path, name: str, digest: str) -> bytes:
+    """The bytes of one file of the folder, if it is a plain file inside it and its hash is right."""
+    relative = PurePosixPath(name)
+    if relative.is_absolute() or ".." in relative.parts or "\\" in name:
+        raise BadModel(
+            f"{shown(folder / MANIFEST)} names {shown(name)!r}, which leaves the folder; do not use this model"
+        )
+    path = folder / relative
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode) or (len(relative.parts) > 1 and path.parent.is_symlink()):
+            raise BadModel(f"{shown(path)} must be a plain file, it is a link or something else; get a sound copy")
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadModel(f"{shown(path)} cannot be read ({error.strerror}); get a sound copy of the model") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise BadModel(f"{shown(path)} has changed since it was written (its SHA-256 differs); get a sound copy")
+    return data
+
+
+def _checked_tensors(data: bytes, path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file whose header and values are sound."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
+        raise BadModel(f"{shown(path)} is not a whole safetensors file; get a sound copy of the model")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({key for key, _ in pairs}) < len(pairs):
+            raise ValueError("a name stands twice in its header")
+        return dict(pairs)
+
+    try:
+        header = json.loads(data[8 : 8 + length], object_pairs_hook=unique)
+        if len(header) > _MAX_TENSORS:
+            raise ValueError(f"it lists {len(header)} tensors")
+        tensors = load_tensors(data)
+    except (ValueError, SafetensorError, RecursionError) as error:
+        raise BadModel(
+            f"{shown(path)} is not a sound safetensors file ({error}); get a sound copy of the model"
+        ) from error
+    for name, array in tensors.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BadModel(f"{shown(path)} holds values that are not finite, in {shown(name)}; get a sound copy")
+    return tensors
+
+
+def _check_graph(data: bytes, path: Path) -> None:
+    """Refuse a graph that reads any other file, or holds weights that are not finite."""
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import numpy_helper
+
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise BadModel(f"{shown(path)} is not an ONNX file; get a sound copy of the model") from error
+    waiting, tensors = [model.graph, *model.functions], []
+    while waiting:
+        graph = waiting.pop()
+        if isinstance(graph, onnx.GraphProto):
+            tensors += [*graph.initializer, *(part for s in graph.sparse_initializer for part in (s.values, s.indices))]
+        for attribute in (a for node in graph.node for a in node.attribute):
+            waiting += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+            tensors += [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]
+    for tensor in tensors:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise BadModel(f"{shown(path)} keeps weights in another file, which is refused; export it in one file")
+        if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(numpy_helper.to_array(tensor)).all():
+            raise BadModel(f"{shown(path)} holds values that are not finite, in {shown(tensor.name)}; get a sound copy")
+
+
+def _dump(manifest: Manifest) -> bytes:
+    return json.dumps(manifest.model_dump(by_alias=True), indent=1, allow_nan=False).encode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())

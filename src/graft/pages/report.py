@@ -1,0 +1,361 @@
+"""One HTML file that tells the owner of the pictures how good the classifier is, where it fails and why.
+
+The file stands alone: styles, charts and pictures are inside, nothing is fetched, no script runs (its own content
+security policy forbids both). Names of classes and files are text from outside; the template escapes them all.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from dataclasses import dataclass
+from importlib import resources
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from graft.errors import UsageError, shown
+from graft.evaluate.intervals import Interval
+from graft.evaluate.metrics import ClassScore, Scores
+
+Severity = Literal["error", "warning", "note"]
+
+SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note")
+WHOLE_MATRIX: Final = 30  # the most classes whose confusion is shown as a matrix, and drawn one by one
+_FEW_PAIRS: Final = 8  # confused pairs listed beside a matrix; without one, WHOLE_MATRIX of them
+_COLOURS: Final = 8  # parts of the time bar that can be told apart
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """How many pictures of one class each split holds."""
+
+    name: str
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something seen in the folder: how grave, in one line, how many pictures (0: not about some), a few names."""
+
+    severity: Severity
+    headline: str
+    count: int
+    examples: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.severity not in SEVERITIES:
+            raise ValueError(f"severity must be one of {', '.join(SEVERITIES)}, got {self.severity!r}")
+
+
+@dataclass(frozen=True)
+class PictureCard:
+    """A thumbnail with the class its folder gives it, the class predicted, and that class's probability, 0–1."""
+
+    jpeg: bytes
+    given: str
+    predicted: str
+    probability: float
+    path: str
+
+    def __post_init__(self) -> None:
+        if not self.jpeg.startswith(b"\xff\xd8"):
+            raise ValueError(f"a thumbnail must be JPEG bytes, got {self.jpeg[:4]!r} for {shown(self.path)}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of the run and its wall-clock seconds."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Strength:
+    """One strength of the head's regularisation, above 0, with its cross-validated log-loss (nats) and accuracy."""
+
+    value: float
+    log_loss: float
+    accuracy: float
+
+    def __post_init__(self) -> None:
+        if not self.value > 0:
+            raise ValueError(f"a strength must be above 0 to stand on a logarithmic axis, got {self.value}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What it takes to repeat the run. test_looks: how often the test split has been scored, this time included."""
+
+    versions: tuple[tuple[str, str], ...]
+    machine: str
+    seed: int
+    digest: str
+    test_looks: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page says.
+
+    made: ISO 8601 date. counts: one entry a class, in the order of the scores. without_leaks: scores on the test
+    pictures with no near-duplicate in training. mistakes, doubted: cards, the surest first. limit_seconds: one decode
+    and one forward pass of every picture, the least this machine could have taken. strengths: the search for the
+    head's regularisation, ascending; chosen: the strength taken. curves: a picture (SVG) of a training run's losses,
+    accuracies and rate; verdict: what they say. advice: why this strategy, as HTML.
+    """
+
+    title: str
+    made: str
+    folder: str
+    network: str
+    strategy: str
+    preprocessing: str
+    counts: tuple[ClassCounts, ...]
+    scores: Scores
+    record: Record
+    without_leaks: Scores | None = None
+    findings: tuple[Finding, ...] = ()
+    mistakes: tuple[PictureCard, ...] = ()
+    doubted: tuple[PictureCard, ...] = ()
+    steps: tuple[Step, ...] = ()
+    limit_seconds: float | None = None
+    strengths: tuple[Strength, ...] = ()
+    chosen: float | None = None
+    curves: str = ""
+    advice: str = ""
+    verdict: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        counted, scored = len(self.counts), len(self.scores.per_class)
+        if counted != scored:
+            raise ValueError(f"a report needs counts for each scored class, got {counted} for {scored} classes")
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Pictures of class `true` called `predicted`: how many of the class's `n`, and the share with its interval."""
+
+    true: str
+    predicted: str
+    count: int
+    n: int
+    share: Interval
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write `report` to `path` as one self-contained HTML file, whole or not at all.
+
+    Raises UsageError when the file cannot be written.
+    """
+    content = render(report).encode("utf-8")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            with draft.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the report needs a folder that can be written, got {error.strerror} for {shown(path)}; choose another"
+        ) from error
+
+
+def render(report: Report) -> str:
+    """The page as HTML text."""
+    import jinja2
+    from markupsafe import Markup, escape
+
+    def one_line(value: Any) -> Any:
+        """Text from outside without control characters or lone surrogates; the environment escapes it afterwards."""
+        return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+    def unbroken(text: str) -> Markup:
+        """Escaped text in which no line ends between a number and its per cent sign or inside a range."""
+        return Markup(re.sub(r"(?<=\d)–(?=\d)", "–\N{WORD JOINER}", str(escape(shown(text)))).replace(" %", "&nbsp;%"))
+
+    here = resources.files("graft.pages")
+    environment = jinja2.Environment(
+        autoescape=True, finalize=one_line, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "duration": duration,
+        "percent": percent,
+        "points": points,
+        "count": "{:,}".format,
+        "unbroken": unbroken,
+    }
+    template = environment.from_string(here.joinpath("page.html.j2").read_text("utf-8"))
+    return template.render(style=Markup(here.joinpath("page.css").read_text("utf-8")), **_parts(report))
+
+
+def _parts(report: Report) -> dict[str, Any]:
+    """What the template names, by its names."""
+    from graft.pages import charts
+
+    scores, k = report.scores, len(report.scores.per_class)
+    steps = merged_steps(report.steps)
+    total = sum(step.seconds for step in steps)
+    return {
+        "report": report,
+        "scores": scores,
+        "verdict": verdict(scores),
+        "meaning": meaning(scores, report.record.test_looks),
+        "share_strip": charts.share_strip,
+        "classes": sorted(scores.per_class, key=_weakness)[:WHOLE_MATRIX],
+        "matrix": [_matrix_row(scores, i) for i in range(k)] if k <= WHOLE_MATRIX else [],
+        "pairs": confused_pairs(scores, most=_FEW_PAIRS if k <= WHOLE_MATRIX else WHOLE_MATRIX),
+        "whole_matrix": WHOLE_MATRIX,
+        "mistakes": [_with_source(card) for card in report.mistakes],
+        "doubted": [_with_source(card) for card in report.doubted],
+        "findings": sorted(report.findings, key=lambda f: (SEVERITIES.index(f.severity), -f.count)),
+        "sums": [sum(getattr(c, split) for c in report.counts) for split in ("train", "validation", "test")],
+        "steps": steps,
+        "total": total,
+        "time_strip": charts.stacked_strip([s.seconds for s in steps], total=total, title="time") if total > 0 else "",
+        "reliability": charts.reliability_chart(scores.reliability),
+        "strength_charts": _strength_charts(report),
+    }
+
+
+def verdict(scores: Scores) -> str:
+    """The whole report in one sentence."""
+    right, always = scores.top1, scores.baseline
+    return (
+        f"Right on {percent(right.value)} of {scores.n:,} test pictures "
+        f"(95 %: {100 * right.low:.1f}–{100 * right.high:.1f}); "
+        f"always saying ‘{scores.majority}’ would be right on {percent(always.value)}."
+    )
+
+
+def meaning(scores: Scores, test_looks: int) -> list[str]:
+    """What may, and may not, be concluded from the verdict: a few sober sentences."""
+    gain = scores.gain
+    if gain.low > 0:
+        against = f"It beats that by {points(gain)} points on the same pictures."
+    elif gain.high < 0:
+        against = f"It is worse than that, by {points(gain)} points: do not use it."
+    else:
+        against = f"The difference, {points(gain)} points, is within the noise: this test does not show it has learnt."
+    luck = (
+        f"The interval allows for the luck of the draw: of 100 tests with {scores.n:,} other pictures taken like "
+        "these, about 95 would give an interval that holds the true share. It does not allow for another camera, "
+        "place or season, where the share may be lower."
+    )
+    said = [against, luck]
+    if scores.effective_n < 0.995 * scores.n:
+        said.append(
+            f"Some test pictures are near-duplicates of each other; together they tell as much as "
+            f"{scores.effective_n:,.0f} independent ones, and the intervals are as much wider."
+        )
+    if test_looks > 1:
+        said.append(
+            f"These test pictures have been scored {test_looks} times; whoever chooses by them makes the figure kinder "
+            "than the truth."
+        )
+    return said
+
+
+def confused_pairs(scores: Scores, *, most: int) -> list[ConfusedPair]:
+    """The pairs of classes mistaken most often, by count and then by share."""
+    wrong = [(count, true, predicted) for true, predicted, count in scores.cells if true != predicted]
+    rows = scores.per_class
+    worst = sorted(wrong, key=lambda w: (-w[0], -w[0] / rows[w[1]].n, w[1], w[2]))[:most]
+    return [
+        ConfusedPair(rows[true].name, rows[predicted].name, count, rows[true].n, scores.cell(true, predicted))
+        for count, true, predicted in worst
+    ]
+
+
+def merged_steps(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps in their order, the shortest put together where there are more than can be told apart by colour."""
+    if len(steps) <= _COLOURS:
+        return steps
+    kept = set(sorted(range(len(steps)), key=lambda i: -steps[i].seconds)[: _COLOURS - 1])
+    rest = sum(step.seconds for i, step in enumerate(steps) if i not in kept)
+    return (*(step for i, step in enumerate(steps) if i in kept), Step("everything else", rest))
+
+
+def percent(share: float) -> str:
+    """A share 0–1 as `88.6 %`; a dash for nan."""
+    return "–" if share != share else f"{100 * share:.1f} %"
+
+
+def points(difference: Interval) -> str:
+    """A difference of shares in percentage points: `65.1 (60.9 to 69.1)`."""
+    return f"{100 * difference.value:.1f} ({100 * difference.low:.1f} to {100 * difference.high:.1f})".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """`0.42 s`, `36 s`, `4 min 18 s` or `2 h 5 min`."""
+    if seconds < 9.95:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _weakness(of_class: ClassScore) -> tuple[bool, float, int]:
+    """Sorts classes by recall, the lowest first, classes without test pictures last."""
+    return of_class.n == 0, of_class.recall.value if of_class.n else 0.0, -of_class.n
+
+
+def _matrix_row(scores: Scores, true: int) -> list[dict[str, Any]]:
+    """A row of the confusion matrix: count, its colour and how strong that is (0–1), and what the pointer is told."""
+    row, names = scores.per_class[true], [c.name for c in scores.per_class]
+    cells = []
+    for predicted, count in enumerate(scores.confusion[true].tolist()):
+        share = count / row.n if row.n else 0.0
+        told = f"{names[true]}, called {names[predicted]}: {count} of {row.n}"
+        if count:
+            told += f", {scores.cell(true, predicted).percent()}"
+        # Mistakes are few: the square root lets one in a hundred be seen.
+        heat = 0.0 if count == 0 else 0.12 + 0.88 * (share if predicted == true else share**0.5)
+        depth = "deep" if heat > 0.85 else "middling" if heat > 0.55 else ""
+        tone = f"{'hit' if predicted == true else 'miss'} {depth}".strip() if count else "none"
+        cells.append({"count": count, "tone": tone, "heat": round(heat, 2), "told": told})
+    return cells
+
+
+def _with_source(card: PictureCard) -> dict[str, Any]:
+    return {"card": card, "source": f"data:image/jpeg;base64,{base64.b64encode(card.jpeg).decode('ascii')}"}
+
+
+def _strength_charts(report: Report) -> list[Any]:
+    """Cross-validated log-loss and accuracy against strength; nothing for fewer than two different strengths."""
+    from graft.pages import charts
+
+    tried = [next(same) for _, same in groupby(sorted(report.strengths, key=lambda s: s.value), lambda s: s.value)]
+    if len(tried) < 2:
+        return []
+    x = charts.Axis("strength of the regularisation", tried[0].value, tried[-1].value, log=True)
+    chosen = next((i for i, s in enumerate(tried) if s.value == report.chosen), None)
+    loss, accuracy = [s.log_loss for s in tried], [s.accuracy for s in tried]
+    values = [s.value for s in tried]
+    return [
+        charts.line_chart(
+            x,
+            charts.around("log-loss, nats: lower is better", loss),
+            list(zip(values, loss, strict=True)),
+            chosen=chosen,
+            title="cross-validated log-loss against strength",
+        ),
+        charts.line_chart(
+            x,
+            charts.around("accuracy: higher is better", accuracy, percent=True),
+            list(zip(values, accuracy, strict=True)),
+            chosen=chosen,
+            title="cross-validated accuracy against strength",
+        ),
+    ]

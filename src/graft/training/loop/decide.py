@@ -1,0 +1,144 @@
+"""Making the plan of a run: a few passes are tried and timed before the first step, on a copy of the network."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graft.training.cpu.precision import choose_batch, choose_precision
+from graft.training.loop.checkpoint import write
+from graft.training.loop.distributed import World
+from graft.training.loop.plan import Plan, batch_of, check_labels, pictures_per_step, steps_within
+from graft.training.loop.source import Recipe, Source
+from graft.training.loop.state import State, fresh
+from graft.training.loop.step import Task, evaluate, rate_at, rest_of_epoch, take_step, task_of
+from graft.training.recipe import optimizers
+from graft.training.recipe.normalize import Normalization
+from graft.training.recipe.settings import TrainingSettings
+
+_REHEARSED_STEPS: Final = 20  # at most; and no longer than this share of the budget:
+_REHEARSED_SHARE: Final = 0.05
+
+
+def decide(
+    network: nn.Module,
+    train: Source,
+    val: Source | None,
+    settings: TrainingSettings,
+    normalization: Normalization | None,
+    depths: Mapping[str, int] | None,
+    pool: ThreadPoolExecutor,
+    folder: Path,
+    device: str,
+) -> Plan:
+    """Find out what the settings leave open: the batch that fits, the precision, and how many steps a budget holds.
+
+    Raises UsageError when a label is above the network's classes, GraftError when not even one picture fits.
+    """
+    began = time.perf_counter()
+    per_step = pictures_per_step(settings, len(train))
+    plan = Plan(
+        classes=1,
+        rate=settings.rate or optimizers.find(settings.optimizer).rate,
+        per_step=per_step,
+        batch=min(batch_of(settings, len(train)), per_step),
+        steps_per_epoch=-(-len(train) // per_step),
+        steps=settings.epochs * -(-len(train) // per_step),
+        precision="float32" if settings.precision == "auto" else settings.precision,
+        threads=torch.get_num_threads(),
+    )
+    recipe = Recipe(normalization, plan.classes, settings.seed, channels_last=settings.channels_last)
+
+    def first(count: int) -> tuple[Tensor, Tensor]:
+        batch = train.batch(np.arange(count), recipe=recipe, epoch=0)
+        return batch.x.to(device), batch.target.to(device)
+
+    with torch.inference_mode():
+        plan = replace(plan, classes=network.eval()(first(1)[0]).shape[1])
+    for pictures in (train, val):
+        if pictures is not None:
+            check_labels(pictures, plan.classes)
+    loss = task_of(settings, plan, train, normalization, World(), device).loss
+    plan = replace(plan, batch=choose_batch(network, first, loss, plan.batch, device))
+    if settings.precision == "auto":
+        plan = replace(plan, precision=choose_precision(network, *first(plan.batch), loss, device))
+    if settings.budget is None:
+        return plan
+    step_seconds, epoch_end = _rehearse(
+        network, train, val, settings, plan, normalization, depths, pool, folder, device
+    )
+    left = settings.budget - (time.perf_counter() - began)
+    steps = steps_within(
+        left,
+        seconds_per_step=step_seconds,
+        seconds_per_epoch_end=epoch_end,
+        steps_per_epoch=plan.steps_per_epoch,
+    )
+    return replace(plan, steps=steps)
+
+
+def one(train: Source, settings: TrainingSettings, normalization: Normalization | None) -> Tensor:
+    """The first sample as the network takes it: (1, C, H, W)."""
+    recipe = Recipe(normalization, 1, settings.seed, channels_last=settings.channels_last)
+    return train.batch(np.zeros(1, np.int64), recipe=recipe, epoch=0).x
+
+
+def _rehearse(
+    network: nn.Module,
+    train: Source,
+    val: Source | None,
+    settings: TrainingSettings,
+    plan: Plan,
+    normalization: Normalization | None,
+    depths: Mapping[str, int] | None,
+    pool: ThreadPoolExecutor,
+    folder: Path,
+    device: str,
+) -> tuple[float, float]:
+    """Seconds of a step and of the end of an epoch, from the first steps of the run on a copy of the network.
+
+    All stages train in these steps, also those that join later: a run whose head trains alone at first ends early.
+    """
+    assert settings.budget is not None
+    began = time.perf_counter()
+    state = fresh(copy.deepcopy(network), settings, device, depths)
+    task = task_of(settings, plan, train, normalization, World(), device)
+    state.network.train()
+    marks: list[float] = []
+    for pictures, batches in rest_of_epoch(task, 0, train, pool):
+        take_step(task, state, state.network, batches, pictures, rate_at(task, state))
+        marks.append(time.perf_counter())
+        spent = marks[-1] - marks[0]  # the first step also chooses kernels
+        if len(marks) > _REHEARSED_STEPS or (len(marks) > 2 and spent > _REHEARSED_SHARE * settings.budget):
+            break
+    step = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else time.perf_counter() - began
+    return step, 2 * _writing_seconds(state, folder) + _evaluation_seconds(task, state, val, pool)
+
+
+def _writing_seconds(state: State, folder: Path) -> float:
+    """Seconds that a checkpoint takes; the best weights take no more."""
+    began = time.perf_counter()
+    trial = folder / "trial.safetensors"
+    write(trial, state.checkpoint({}).tensors, {})
+    trial.unlink()
+    return time.perf_counter() - began
+
+
+def _evaluation_seconds(task: Task, state: State, val: Source | None, pool: ThreadPoolExecutor) -> float:
+    """Seconds of looking at the whole validation split, by a part of it; twice that where weights are averaged."""
+    if val is None:
+        return 0.0
+    part = val.take(np.arange(min(len(val), 2 * task.plan.batch)))
+    evaluate(task, state.candidate, part, pool)  # the first pass of a shape also chooses its kernels
+    began = time.perf_counter()
+    evaluate(task, state.candidate, part, pool)
+    return (time.perf_counter() - began) * len(val) / len(part) * (1 if state.average is None else 2)
