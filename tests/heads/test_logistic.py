@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from graft.features import rows
+from graft.features import rows as feature_rows
 from graft.features.rows import Floats, Rows
 from graft.heads import logistic
 from graft.heads.logistic import Fits, Moments, fit, moments, scores
@@ -182,7 +182,7 @@ def test_streamed_rows_give_what_rows_in_memory_give(monkeypatch: pytest.MonkeyP
         read.append(part)
         return x[part]
 
-    monkeypatch.setattr(rows, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(feature_rows, "_CHUNK_BYTES", 1)
     rows = Rows(500, 12, reading)
     streamed = moments(rows)
     np.testing.assert_allclose(streamed.mean, whole.mean, rtol=1e-5)
