@@ -35,6 +35,7 @@ from graft.jobs.info import run as info
 from graft.models.weights import find_source
 from graft.runtime.onnx import OnnxRunner
 from graft.runtime.stream import ordered_map
+from graft.training.recipe.settings import Recipe
 
 TRASHNET = DATA / "trashnet"
 ROUNDS = 5
@@ -56,7 +57,7 @@ def speed(cache: Path, work: Path) -> dict[str, Any]:
             pass
 
     def fit() -> None:
-        train.run(TRASHNET, work / "run", train.TrainSettings(strategy="probe", cache=cache), force=True)
+        train.run(TRASHNET, work / "run", Recipe(strategy="probe", cache=cache), force=True)
 
     limits, colds, warms, steps = [], [], [], []
     for _ in range(ROUNDS):
@@ -80,16 +81,14 @@ def accuracy(cache: Path, work: Path) -> dict[str, Any]:
     """Top-1 on the held-out fifth, for each seed."""
     found = []
     for seed in SEEDS:
-        manifest = train.run(
-            TRASHNET, work / "run", train.TrainSettings(strategy="probe", cache=cache, seed=seed), force=True
-        )
+        manifest = train.run(TRASHNET, work / "run", Recipe(strategy="probe", cache=cache, seed=seed), force=True)
         assert manifest.test is not None
-        found.append(100 * manifest.test["top1"]["value"])
+        found.append(100 * manifest.test.top1.value)
     return {
         "top1_percent": [round(value, 2) for value in found],
         "mean": round(statistics.mean(found), 2),
         "standard_deviation": round(statistics.stdev(found), 2),
-        "test_pictures": manifest.test["n"],
+        "test_pictures": manifest.test.n,
     }
 
 
@@ -99,17 +98,17 @@ def fits(cache: Path, work: Path) -> dict[str, Any]:
     for fit in FITS:
         values = []
         for seed in SEEDS:
-            settings = train.TrainSettings(strategy="probe", cache=cache, seed=seed, fit=fit)
+            settings = Recipe(strategy="probe", cache=cache, seed=seed, fit=fit)
             manifest = train.run(TRASHNET, work / "run", settings, force=True)
             assert manifest.test is not None
-            values.append(100 * manifest.test["top1"]["value"])
+            values.append(100 * manifest.test.top1.value)
         found[fit] = {"top1_percent": [round(v, 2) for v in values], "mean": round(statistics.mean(values), 2)}
     return found
 
 
 def start(cache: Path, work: Path) -> dict[str, Any]:
     """Seconds of whole processes."""
-    train.run(TRASHNET, work / "run", train.TrainSettings(strategy="probe", cache=cache), force=True)
+    train.run(TRASHNET, work / "run", Recipe(strategy="probe", cache=cache), force=True)
     picture = scan(TRASHNET).samples[0].path
     graft = str(Path(sys.executable).parent / "graft")
     commands = {"help_s": [graft, "--help"], "predict_one_s": [graft, "predict", str(work / "run"), picture]}
@@ -134,8 +133,8 @@ def memory(cache: Path, work: Path) -> dict[str, Any]:
 def _peak(pictures: Path, cache: Path, work: Path) -> float:
     shutil.rmtree(cache / "features", ignore_errors=True)
     script = (
-        "import sys, pathlib; from graft.jobs import train; p = pathlib.Path;"
-        "settings = train.TrainSettings(strategy='probe', cache=p(sys.argv[3]));"
+        "import sys, pathlib; from graft import Recipe; from graft.jobs import train; p = pathlib.Path;"
+        "settings = Recipe(strategy='probe', cache=p(sys.argv[3]));"
         "train.run(p(sys.argv[1]), p(sys.argv[2]), settings, force=True);"
         "print(next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) / 1024)"
     )

@@ -46,13 +46,13 @@ def graft_split(folder: Path, cache: Path, *, seed: int) -> tuple[Listed, ...]:
     Near-duplicates stay on one side; pictures that stand in two classes are trained on, and decide nothing.
     """
     import numpy as np
+    from graft.run.learnt import gather
 
     from graft.data.preprocess import Preprocess
     from graft.data.sources.scan import scan
     from graft.data.split import assign_folds
     from graft.disk.table import Store
     from graft.features.extract import decode_once
-    from graft.run.learnt import gather
 
     collection = scan(folder)
     decoded = decode_once(collection.samples, Preprocess(224), Store(cache))

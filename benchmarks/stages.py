@@ -31,10 +31,11 @@ from graft.heads.probe import fit_probe
 from graft.heads.stage_probes import StageScore, best, probe_stages, steadiest
 from graft.progress import silent
 from graft.run.advice import likeness_of
-from graft.run.clock import Clock
-from graft.run.ground import FOLDS, Ground, ground_of
-from graft.run.settings import TrainSettings
+from graft.run.prepare import Pretrained, prepare
+from graft.run.transfer import FOLDS, Transfer, transfer_of
+from graft.run.workplace import workplace_of
 from graft.strategy.advice import cell, expected_probe
+from graft.training.recipe.settings import Recipe
 
 BUILD: Final = Path(__file__).parent.parent / "build" / "strategy"
 SIZES: Final = (10, 50, 200)
@@ -63,35 +64,38 @@ def measure(name: str, draws: int) -> None:
     labelled, split = make(name, BUILD), BUILD / f"{name}-full.csv"
     write_split(split, labelled.cut(None))
     with tempfile.TemporaryDirectory() as work:
-        settings = TrainSettings(strategy="probe", csv=split, cache=Path(work))
+        settings = Recipe(strategy="probe", csv=split, cache=Path(work))
         with opened(labelled.folder, Path(work), csv=split, follow_links=False, progress=silent) as collection:
-            ground = ground_of(collection, labelled.folder, settings, Clock(), silent)
-            like = likeness_of(ground.gathered, ground.trunk, seed=0)
+            place = workplace_of(settings, Path(work) / "none")
+            dataset = prepare(labelled.folder, collection, settings, place)
+            assert isinstance(dataset.read, Pretrained)
+            transfer = transfer_of(dataset, dataset.read, settings, place)
+            like = likeness_of(transfer)
             for size in SIZES:
-                runs = [_draw(ground, like, size, seed) for seed in range(draws)]
+                runs = [_draw(transfer, like, size, seed) for seed in range(draws)]
                 means = {rule: round(100 * statistics.mean(run[rule][1] for run in runs), 2) for rule in runs[0]}
                 taken = [{rule: stage for rule, (stage, _) in run.items()} for run in runs]
                 keep("stages", {f"{name} {size}": {"draws": draws, "accuracy": means, "taken": taken}})
 
 
-def _draw(ground: Ground, like: Likeness, size: int, seed: int) -> dict[str, tuple[str, float]]:
+def _draw(transfer: Transfer, like: Likeness, size: int, seed: int) -> dict[str, tuple[str, float]]:
     """By rule, which stages it takes, and how often the probe there is right on the other half."""
-    gathered, trunk = ground.gathered, ground.trunk
-    classes, train = len(gathered.collection.classes), gathered.indices("train")
+    dataset, trunk = transfer.dataset, transfer.trunk
+    classes, train = len(dataset.classes), dataset.indices("train")
     draw = np.random.default_rng(seed)
-    in_first = draw.random(int(gathered.groups.max()) + 1) < 0.5
-    first, other = (train[in_first[gathered.groups[train]] == half] for half in (True, False))
-    of_each = [draw.permutation(first[gathered.labels[first] == label])[:size] for label in range(classes)]
+    in_first = draw.random(int(dataset.groups.max()) + 1) < 0.5
+    first, other = (train[in_first[dataset.groups[train]] == half] for half in (True, False))
+    of_each = [draw.permutation(first[dataset.labels[first] == label])[:size] for label in range(classes)]
     which = np.sort(np.concatenate(of_each))
-    labels, groups = gathered.labels[which], gathered.groups[which]
-    fold = assign_folds(labels, groups, gathered.features.key_array()[which], folds=FOLDS, seed=seed)
-    scores = probe_stages(gathered.features, trunk, which, labels, groups, fold, num_classes=classes)
+    labels, groups = dataset.labels[which], dataset.groups[which]
+    fold = assign_folds(labels, groups, dataset.features.key_array()[which], folds=FOLDS, seed=seed)
+    scores = probe_stages(dataset.features, trunk, which, labels, groups, fold, num_classes=classes)
 
     def on_the_other_half(score: StageScore) -> float:
         columns = tuple(trunk.columns(rung) for rung in score.rungs)
-        probe = fit_probe(gathered.features.rows(which, columns), labels, fold, num_classes=classes)
-        x = gathered.features.rows(other, columns).read(slice(None))
-        return float(((x @ probe.weight.T + probe.bias).argmax(axis=1) == gathered.labels[other]).mean())
+        probe = fit_probe(dataset.features.rows(which, columns), labels, fold, num_classes=classes)
+        x = dataset.features.rows(other, columns).read(slice(None))
+        return float(((x @ probe.weight.T + probe.bias).argmax(axis=1) == dataset.labels[other]).mean())
 
     found = {score.stage: on_the_other_half(score) for score in scores}
     expected = expected_probe(cell(len(which), like).column, scores).rungs

@@ -71,7 +71,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(digits: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with a probe on the top features of `digits`; a test that alters it works on a copy."""
     from graft.jobs import train
+    from graft.training.recipe.settings import Recipe
 
     folder = tmp_path_factory.mktemp("trained") / "model"
-    train.run(digits, folder, train.TrainSettings(strategy="probe", probe_on="top", cache=session_cache))
+    train.run(digits, folder, Recipe(strategy="probe", probe_on="top", cache=session_cache))
     return folder

@@ -79,7 +79,7 @@ def test_imports_keep_to_the_table(file: Path) -> None:
 
 def test_the_front_page_names_modules_of_the_jobs_and_what_they_return_only() -> None:
     found = rooms_of((SRC / "__init__.py").read_text(encoding="utf-8"))
-    assert found == {"analysis", "classifier", "errors", "evaluate", "jobs", "run"}
+    assert found == {"analysis", "classifier", "errors", "evaluate", "jobs", "training"}
 
 
 def test_the_table_has_no_circle() -> None:

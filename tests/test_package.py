@@ -13,9 +13,8 @@ import graft
 
 SRC = Path(graft.__file__).parent
 EXPORTS = [
-    "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores",
-    "TrainSettings", "TrainingSettings", "UsageError", "advise", "analyze", "audit", "curves", "load", "networks",
-    "search", "train",
+    "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Recipe",
+    "Scores", "UsageError", "advise", "analyze", "audit", "curves", "load", "networks", "search", "train",
 ]  # fmt: skip
 COMMANDS = (
     *("train", "predict", "demo", "audit", "info", "evaluate", "networks", "analyze", "compare", "augment", "check"),

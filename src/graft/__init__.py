@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from graft.jobs.networks import networks
     from graft.jobs.search import search
     from graft.jobs.train import train
-    from graft.run.settings import TrainingSettings, TrainSettings
+    from graft.training.recipe.settings import Recipe
 
 _HOMES = {
     "Analysis": "graft.analysis.table",
@@ -35,9 +35,8 @@ _HOMES = {
     "Interval": "graft.evaluate.intervals",
     "Model": "graft.classifier.model",
     "Prediction": "graft.classifier.predict",
+    "Recipe": "graft.training.recipe.settings",
     "Scores": "graft.evaluate.metrics",
-    "TrainSettings": "graft.run.settings",
-    "TrainingSettings": "graft.run.settings",
     "UsageError": "graft.errors",
     "advise": "graft.jobs.advise",
     "analyze": "graft.jobs.analyze",
@@ -50,8 +49,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Scores",
-    "TrainSettings", "TrainingSettings", "UsageError", "advise", "analyze", "audit", "curves", "load", "networks",
+    "Analysis", "BadFolder", "BadModel", "BadPicture", "GraftError", "Interval", "Model", "Prediction", "Recipe",
+    "Scores", "UsageError", "advise", "analyze", "audit", "curves", "load", "networks",
     "search", "train",
 ]  # fmt: skip
 

@@ -16,21 +16,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save as save_tensors
 
-from graft.classifier.artefact import (
-    GRAPH,
-    MANIFEST,
-    SCHEMA,
-    WEIGHTS,
-    Classifier,
-    Golden,
-    Manifest,
-    count_look,
-    load,
-    preprocess_fields,
-    rebuild,
-    save,
-    seal,
-)  # fmt: skip
+from graft.classifier.artefact import GRAPH, WEIGHTS, Classifier, Golden, count_look, load, rebuild, save, seal
+from graft.classifier.manifest import MANIFEST, SCHEMA, Calibration, HeadRecord, Manifest
+from graft.classifier.record import DataRecord, PartCounts, PhaseRecord, RunRecord
 from graft.data.preprocess import Preprocess
 from graft.errors import BadModel
 from graft.runtime.attach import with_head
@@ -43,6 +31,14 @@ TENSORS = {
 TOP = ("features",)  # what a head stands on
 PREPROCESS = Preprocess(4, "pad", "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+
+
+COUNTS = PartCounts(train=1, val=0, test=1)
+DATA = DataRecord(
+    source="photos", pictures=4, computed=4, set_aside=0, near_duplicate_groups=0,
+    counts={"cat": COUNTS, "dög": COUNTS}, notes=(), findings=(),
+)  # fmt: skip
+RECORD = RunRecord(made="2026-12-01T00:00:00+00:00", machine="x86_64", device="cpu", versions={"graft": "0.1.0"})
 
 
 def tiny_graph() -> onnx.ModelProto:
@@ -68,10 +64,10 @@ def tiny_graph() -> onnx.ModelProto:
 
 def manifest(files: dict[str, str], **changes: Any) -> Manifest:
     fields: dict[str, Any] = {
-        "schema": SCHEMA, "graft": "0.1.0", "network": "tiny", "builder": "timm", "architecture": "tiny", "head": "fc",
-        "classes": ("cat", "dög"), "preprocess": preprocess_fields(PREPROCESS), "calibration": {"method": "none"},
-        "strategy": "probe", "seed": 0, "data": {}, "test": None, "looks": 1, "seconds": {}, "record": {},
-        "files": files,
+        "schema": SCHEMA, "graft": "0.1.0", "network": "tiny", "builder": "timm", "architecture": "tiny",
+        "head": HeadRecord(layer="fc"), "classes": ("cat", "dög"), "preprocess": PREPROCESS,
+        "calibration": Calibration(method="none"), "strategy": "probe", "seed": 0, "data": DATA, "test": None,
+        "looks": 1, "seconds": {}, "record": RECORD, "files": files,
     }  # fmt: skip
     return Manifest(**{**fields, **changes})
 
@@ -341,9 +337,9 @@ def grown_on_the_real_trunk(folder: Path, cache: Path, head_kind: str, rungs: tu
     seal(
         folder,
         manifest(
-            files, builder=trunk.builder, architecture=trunk.architecture, head=trunk.head, head_kind=head_kind,
-            classes=("cat", "dog"), preprocess=preprocess_fields(trunk.preprocess("squash")),
-            arguments={} if rungs == TOP else {"rungs": ",".join(rungs)},
+            files, builder=trunk.builder, architecture=trunk.architecture,
+            head=HeadRecord(layer=trunk.head, kind=head_kind, reads=rungs), classes=("cat", "dog"),
+            preprocess=trunk.preprocess("squash"),
         ),
     )  # fmt: skip
     return load(folder)
@@ -373,26 +369,80 @@ def test_weights_of_another_network_are_listed_when_it_is_rebuilt(grown: Classif
     other = Classifier(
         grown.folder,
         grown.manifest.model_copy(update={"classes": ("cat", "dog", "cow")}),
-        grown.preprocess,
         grown.graph,
     )
-    width = 9 if grown.manifest.head_kind == "rbf" else 40 if grown.manifest.arguments else 1280  # 40 in blocks.2
+    head = grown.manifest.head
+    width = 9 if head.kind == "rbf" else 40 if head.reads != TOP else 1280  # 40 in blocks.2
     with pytest.raises(BadModel, match=rf"classifier\.fc\.weight is \(2, {width}\) and should be \(3, {width}\)"):
         rebuild(other)
 
 
-def test_a_model_from_before_there_were_kinds_of_heads_has_a_logistic_one(folder: Path) -> None:
-    edit(folder, lambda fields: fields.pop("head_kind"))
-    assert load(folder).manifest.head_kind == "logistic"
+def as_schema_1(fields: dict[str, Any], *, head_kind: str | None, rungs: str | None) -> None:
+    """The fields as they were written before heads named what they read."""
+    fields.update({"schema": 1, "head": fields["head"]["layer"]})
+    if head_kind:
+        fields["head_kind"] = head_kind
+    if rungs:
+        fields["arguments"] = {**fields["arguments"], "rungs": rungs}
+
+
+@pytest.mark.parametrize(
+    ("head_kind", "rungs", "expected"),
+    [
+        (None, None, HeadRecord(layer="fc")),
+        ("lda", "layer1,features", HeadRecord(layer="fc", kind="lda", reads=("layer1", "features"))),
+    ],
+)
+def test_models_of_the_first_schema_are_read(
+    folder: Path, head_kind: str | None, rungs: str | None, expected: HeadRecord
+) -> None:
+    """The first of them said nothing of the kind of a head, which was a logistic regression then."""
+    edit(folder, lambda fields: as_schema_1(fields, head_kind=head_kind, rungs=rungs))
+    manifest = load(folder).manifest
+    assert (manifest.head, manifest.arguments, manifest.schema_version) == (expected, {}, SCHEMA)
+
+
+def test_the_record_of_the_first_schema_is_read_in_the_terms_of_today(folder: Path) -> None:
+    phase = {"epochs": 3, "best_epoch": 2, "ended": "epochs", "precision": "float32", "batch": 16}
+
+    def changed(fields: dict[str, Any]) -> None:
+        as_schema_1(fields, head_kind=None, rungs=None)
+        fields["record"].update({**phase, "pictures_per_second": 9.5, "settings": {"seed": 1}, "maps": {}})
+        fields["record"]["training"] = {"rate": 0.1, "seed": 1}
+
+    edit(folder, changed)
+    record = load(folder).manifest.record
+    assert record.settings == {"seed": 1, "rate": 0.1}
+    assert record.phases == (PhaseRecord(**phase, pictures_per_second=9.5),)
+    assert record.maps is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("test",), {"n": 3}), (("record",), {}), (("record", "phases"), [{"epochs": "many"}]), (("data", "counts"), 3),
+        (("data", "more"), 1), (("record", "more"), 1), (("head",), {"layer": "fc", "more": "x"}), (("head",), None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_part_that_is_not_what_graft_writes_is_refused(folder: Path, path: tuple[str, ...], value: Any) -> None:
+    def changed(fields: dict[str, Any]) -> None:
+        *inner, last = path
+        for name in inner:
+            fields = fields[name]
+        fields[last] = value
+
+    edit(folder, changed)
+    refused(folder, "is not a manifest of graft")
 
 
 def test_a_kernel_machine_without_its_landmarks_is_refused_when_it_is_rebuilt(tmp_path: Path) -> None:
-    whole = write(tmp_path / "model", architecture="test_resnet", head_kind="rbf")
+    whole = write(tmp_path / "model", architecture="test_resnet", head=HeadRecord(layer="fc", kind="rbf"))
     with pytest.raises(BadModel, match=r"needs a matrix head\.landmarks"):
         rebuild(load(whole))
 
 
 def test_a_head_on_earlier_stages_without_its_weights_is_refused_when_it_is_rebuilt(tmp_path: Path) -> None:
-    whole = write(tmp_path / "model", architecture="test_resnet", arguments={"rungs": "layer1"})
+    whole = write(tmp_path / "model", architecture="test_resnet", head=HeadRecord(layer="fc", reads=("layer1",)))
     with pytest.raises(BadModel, match=r"needs a matrix fc\.weight, its last layer, and holds none"):
         rebuild(load(whole))

@@ -12,8 +12,8 @@ import pytest
 
 import graft
 from graft.errors import BadFolder, UsageError
-from graft.run.settings import TrainSettings
 from graft.strategy.advice import Advice
+from graft.training.recipe.settings import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def written(digits: Path, session_cache: Path, tmp_path_factory: pytest.TempPath
     """The advice for the digits, and the folder with its files."""
     folder = tmp_path_factory.mktemp("advice")
     found = graft.advise(
-        digits, settings=TrainSettings(cache=session_cache), json=folder / "advice.json", out=folder / "advice.html"
+        digits, recipe=Recipe(cache=session_cache), json=folder / "advice.json", out=folder / "advice.html"
     )
     return found, folder
 
@@ -61,8 +61,8 @@ def test_the_same_seed_says_the_same_and_the_test_pictures_have_no_say(
     written: tuple[Advice, Path], digits: Path, session_cache: Path, tmp_path: Path
 ) -> None:
     found, _ = written
-    settings = TrainSettings(cache=session_cache)
-    assert graft.advise(digits, settings=settings) == found
+    settings = Recipe(cache=session_cache)
+    assert graft.advise(digits, recipe=settings) == found
     shutil.copytree(digits, tmp_path / "in-splits")
     train = tmp_path / "in-splits" / "train"
     train.mkdir()
@@ -73,13 +73,13 @@ def test_the_same_seed_says_the_same_and_the_test_pictures_have_no_say(
             picture.unlink()
         for picture in sorted((tmp_path / "in-splits" / "test" / name).iterdir())[:16]:
             picture.unlink()
-    before = graft.advise(tmp_path / "in-splits", settings=settings)
+    before = graft.advise(tmp_path / "in-splits", recipe=settings)
     for name, other in (("0", "1"), ("4", "7")):  # swap labels in the test alone
         first, second = (tmp_path / "in-splits" / "test" / one for one in (name, other))
         first.rename(tmp_path / "aside")
         second.rename(first)
         (tmp_path / "aside").rename(second)
-    after = graft.advise(tmp_path / "in-splits", settings=settings)
+    after = graft.advise(tmp_path / "in-splits", recipe=settings)
     assert before == after
     assert all(np.array_equal(a.right, b.right) for a, b in zip(before.scores, after.scores, strict=True))
 
@@ -98,9 +98,9 @@ def test_files_that_cannot_be_are_refused_before_any_work(
 ) -> None:
     (tmp_path / "there.html").write_text("mine")
     (tmp_path / "folder").mkdir()
-    settings = TrainSettings(cache=tmp_path / "cache")
+    settings = Recipe(cache=tmp_path / "cache")
     with pytest.raises(UsageError, match=message):
-        graft.advise(digits, settings=settings, **{option: tmp_path / name})
+        graft.advise(digits, recipe=settings, **{option: tmp_path / name})
     assert not (tmp_path / "cache").exists()
     assert (tmp_path / "there.html").read_text() == "mine"
 
@@ -110,4 +110,4 @@ def test_a_folder_too_small_to_learn_from_is_one_line(digits: Path, session_cach
         (tmp_path / "small" / name).mkdir(parents=True)
         shutil.copy(digits / name / "00.png", tmp_path / "small" / name)
     with pytest.raises(BadFolder, match=r"^[^\n]*small[^\n]*$"):
-        graft.advise(tmp_path / "small", settings=TrainSettings(cache=session_cache))
+        graft.advise(tmp_path / "small", recipe=Recipe(cache=session_cache))

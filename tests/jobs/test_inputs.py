@@ -14,13 +14,13 @@ from PIL import Image
 
 from graft.errors import BadFolder, BadPicture
 from graft.jobs import train
-from graft.jobs.train import TrainSettings
+from graft.training.recipe.settings import Recipe
 
 
 @pytest.fixture
-def settings(session_cache: Path) -> TrainSettings:
+def settings(session_cache: Path) -> Recipe:
     """Logistic regression or what beats it, on the top features, with the shared cache."""
-    return TrainSettings(strategy="probe", probe_on="top", cache=session_cache)
+    return Recipe(strategy="probe", probe_on="top", cache=session_cache)
 
 
 def rows(model: Path) -> dict[str, dict[str, str]]:
@@ -44,14 +44,14 @@ def in_splits(digits: Path, folder: Path, *names: str) -> Path:
     return folder
 
 
-def test_given_splits_stand_as_they_are(digits: Path, settings: TrainSettings, tmp_path: Path) -> None:
+def test_given_splits_stand_as_they_are(digits: Path, settings: Recipe, tmp_path: Path) -> None:
     train.run(in_splits(digits, tmp_path / "photos", "train", "test"), tmp_path / "new", settings)
     assert {path.split("/")[0] == row["part"] for path, row in rows(tmp_path / "new").items()} == {True}
     assert fields(tmp_path / "new")["test"]["n"] == 16
     assert fields(tmp_path / "new")["test_without_leaks"] is None
 
 
-def test_val_serves_as_the_test_where_there_is_none(digits: Path, settings: TrainSettings, tmp_path: Path) -> None:
+def test_val_serves_as_the_test_where_there_is_none(digits: Path, settings: Recipe, tmp_path: Path) -> None:
     train.run(in_splits(digits, tmp_path / "photos", "train", "val"), tmp_path / "new", settings)
     said = fields(tmp_path / "new")
     assert said["test"]["n"] == 16
@@ -59,7 +59,7 @@ def test_val_serves_as_the_test_where_there_is_none(digits: Path, settings: Trai
 
 
 def test_a_leak_across_given_splits_is_told_with_the_score_without_it(
-    digits: Path, settings: TrainSettings, tmp_path: Path
+    digits: Path, settings: Recipe, tmp_path: Path
 ) -> None:
     photos = in_splits(digits, tmp_path / "photos", "train", "test")
     for name in "0147":
@@ -84,7 +84,7 @@ def test_a_csv_of_paths_labels_and_splits(
         for picture in digits.glob("*/*.png"):
             part = ["test" if int(picture.stem) < 5 else "train"] if with_split else []
             writer.writerow([picture.relative_to(digits), picture.parent.name, *part])
-    train.run(digits, tmp_path / "new", TrainSettings(strategy="probe", probe_on="top", csv=table, cache=session_cache))
+    train.run(digits, tmp_path / "new", Recipe(strategy="probe", probe_on="top", csv=table, cache=session_cache))
     if with_split:
         tested = {path for path, row in rows(tmp_path / "new").items() if row["part"] == "test"}
         assert tested == {f"{name}/{n:02d}.png" for name in "0147" for n in range(5)}
@@ -92,26 +92,24 @@ def test_a_csv_of_paths_labels_and_splits(
         assert (tmp_path / "new" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
 
 
-def test_a_zip_gives_the_same_model_as_its_folder(
-    digits: Path, settings: TrainSettings, model: Path, tmp_path: Path
-) -> None:
+def test_a_zip_gives_the_same_model_as_its_folder(digits: Path, settings: Recipe, model: Path, tmp_path: Path) -> None:
     archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", digits))
     train.run(archive, tmp_path / "new", settings)
     assert (tmp_path / "new" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
 
 
 def test_a_class_of_one_picture_is_learnt_and_its_missing_test_said(
-    digits: Path, settings: TrainSettings, tmp_path: Path
+    digits: Path, settings: Recipe, tmp_path: Path
 ) -> None:
     shutil.copytree(digits, tmp_path / "photos")
     for picture in list((tmp_path / "photos" / "7").iterdir())[1:]:
         picture.unlink()
     said = train.run(tmp_path / "photos", tmp_path / "new", settings).data
-    assert said["counts"]["7"] == {"train": 1, "val": 0, "test": 0}
-    assert said["notes"] == ["class '7' cannot be split (one picture): all of it is in train, none in the test"]
+    assert said.counts["7"].model_dump() == {"train": 1, "val": 0, "test": 0}
+    assert said.notes == ("class '7' cannot be split (one picture): all of it is in train, none in the test",)
 
 
-def test_two_pictures_are_too_few(digits: Path, settings: TrainSettings, tmp_path: Path) -> None:
+def test_two_pictures_are_too_few(digits: Path, settings: Recipe, tmp_path: Path) -> None:
     for name in "01":
         (tmp_path / "photos" / name).mkdir(parents=True)
         shutil.copy(digits / name / "00.png", tmp_path / "photos" / name)
@@ -120,14 +118,14 @@ def test_two_pictures_are_too_few(digits: Path, settings: TrainSettings, tmp_pat
     assert not list(tmp_path.glob("*new*"))
 
 
-def test_a_picture_under_two_labels_decides_nothing(digits: Path, settings: TrainSettings, tmp_path: Path) -> None:
+def test_a_picture_under_two_labels_decides_nothing(digits: Path, settings: Recipe, tmp_path: Path) -> None:
     shutil.copytree(digits, tmp_path / "photos")
     shutil.copy(digits / "0" / "00.png", tmp_path / "photos" / "1" / "also.png")
     said = train.run(tmp_path / "photos", tmp_path / "new", settings)
     torn = [rows(tmp_path / "new")[path] for path in ("0/00.png", "1/also.png")]
     assert [(row["part"], row["predicted"]) for row in torn] == [("train", ""), ("train", "")]
-    assert "two-labels-exact" in {finding["kind"] for finding in said.data["findings"]}
-    assert said.data["notes"] == ["pictures under different labels, kept in train: 2 (groups: 1)"]
+    assert "two-labels-exact" in {finding.kind for finding in said.data.findings}
+    assert said.data.notes == ("pictures under different labels, kept in train: 2 (groups: 1)",)
 
 
 def test_balanced_weights_raise_what_a_rare_class_is_given(digits: Path, session_cache: Path, tmp_path: Path) -> None:
@@ -140,7 +138,7 @@ def test_balanced_weights_raise_what_a_rare_class_is_given(digits: Path, session
         train.run(
             tmp_path / "photos",
             out,
-            TrainSettings(strategy="probe", probe_on="top", class_weights=weights, cache=session_cache),
+            Recipe(strategy="probe", probe_on="top", class_weights=weights, cache=session_cache),
         )
         rare = [float(r["probability_of_label"]) for r in rows(out).values() if r["label"] == "7"]
         given.append(np.mean(rare))
@@ -166,7 +164,7 @@ def test_fit_decides_what_the_network_sees_of_a_wide_picture(
             pixels[:, :, 1] = np.kron(rng.integers(0, 60, (7, 21)), np.ones((32, 32)))  # so that no two are alike
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
     out = tmp_path / "new"
-    train.run(tmp_path / "photos", out, TrainSettings(strategy="probe", probe_on="top", fit=fit, cache=session_cache))
+    train.run(tmp_path / "photos", out, Recipe(strategy="probe", probe_on="top", fit=fit, cache=session_cache))
     with Image.open(out / "golden" / "0.png") as picture:
         left, top = picture.getpixel((8, 112)), picture.getpixel((8, 8))
 
@@ -183,9 +181,7 @@ def test_a_bad_picture_is_set_aside_and_counted_or_stops_the_run(
 ) -> None:
     shutil.copytree(digits, tmp_path / "photos")
     (tmp_path / "photos" / "0" / "torn.png").write_bytes((digits / "0" / "00.png").read_bytes()[:100])
-    train.run(
-        tmp_path / "photos", tmp_path / "new", TrainSettings(strategy="probe", probe_on="top", cache=session_cache)
-    )
+    train.run(tmp_path / "photos", tmp_path / "new", Recipe(strategy="probe", probe_on="top", cache=session_cache))
     assert fields(tmp_path / "new")["data"]["set_aside"] == 1
     assert fields(tmp_path / "new")["data"]["pictures"] == 80
     html = (tmp_path / "new" / "report.html").read_text()
@@ -195,6 +191,6 @@ def test_a_bad_picture_is_set_aside_and_counted_or_stops_the_run(
         train.run(
             tmp_path / "photos",
             tmp_path / "strict",
-            TrainSettings(strategy="probe", probe_on="top", cache=session_cache, on_bad_image="strict"),
+            Recipe(strategy="probe", probe_on="top", cache=session_cache, on_bad_image="strict"),
         )
     assert not list(tmp_path.glob("*strict*"))

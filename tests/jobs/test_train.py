@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 import graft
-from graft.classifier.artefact import Manifest
+from graft.classifier.manifest import Manifest
 from graft.jobs import train
-from graft.jobs.train import TrainSettings
+from graft.training.recipe.settings import Recipe
 
 
 def rows(model: Path) -> list[dict[str, str]]:
@@ -82,11 +82,11 @@ def test_photos_are_told_apart_far_better_than_by_the_majority(
         (photos / name).mkdir(parents=True)
         for picture in sorted((data_kit("trashnet") / name).iterdir())[:30]:
             shutil.copy(picture, photos / name)
-    settings = TrainSettings(strategy="probe", probe_on="top", cache=session_cache)
+    settings = Recipe(strategy="probe", probe_on="top", cache=session_cache)
     test = train.run(photos, tmp_path / "model", settings).test
     assert test is not None
-    assert test["baseline"]["value"] == pytest.approx(1 / 3)
-    assert test["top1"]["low"] > 1 / 3
+    assert test.baseline.value == pytest.approx(1 / 3)
+    assert test.top1.low > 1 / 3
 
 
 def test_the_same_seed_gives_the_same_bits_cold_warm_and_in_two_parts(
@@ -96,7 +96,7 @@ def test_the_same_seed_gives_the_same_bits_cold_warm_and_in_two_parts(
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "trunks").symlink_to(session_cache / "trunks")
-    settings = TrainSettings(strategy="probe", probe_on="top", cache=cache)
+    settings = Recipe(strategy="probe", probe_on="top", cache=cache)
     fewer = tmp_path / "fewer"
     shutil.copytree(digits, fewer)
     for picture in sorted(fewer.glob("4/*.png"))[:10]:
@@ -105,15 +105,15 @@ def test_the_same_seed_gives_the_same_bits_cold_warm_and_in_two_parts(
     def trained(folder: Path, name: str) -> Manifest:
         return train.run(folder, tmp_path / name, settings)
 
-    assert trained(fewer, "fewer-model").data["computed"] == 70
-    assert trained(digits, "in-parts").data["computed"] == 10
-    assert trained(digits, "warm").data["computed"] == 0
+    assert trained(fewer, "fewer-model").data.computed == 70
+    assert trained(digits, "in-parts").data.computed == 10
+    assert trained(digits, "warm").data.computed == 0
     assert weights(tmp_path / "in-parts") == weights(tmp_path / "warm") == weights(model)  # model: from a cold cache
     assert weights(tmp_path / "fewer-model") != weights(model)
 
 
 def test_another_seed_draws_another_test(model: Path, digits: Path, session_cache: Path, tmp_path: Path) -> None:
-    train.run(digits, tmp_path / "model", TrainSettings(strategy="probe", cache=session_cache, seed=1))
+    train.run(digits, tmp_path / "model", Recipe(strategy="probe", cache=session_cache, seed=1))
 
     def tested(folder: Path) -> set[str]:
         return {row["path"] for row in rows(folder) if row["part"] == "test"}

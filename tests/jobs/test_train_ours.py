@@ -15,10 +15,11 @@ from torchvision import models
 from graft.classifier.artefact import Classifier, load, rebuild
 from graft.features.trunk import FEATURES, open_trunk
 from graft.jobs.info import run as info
-from graft.jobs.train import TrainSettings, run
+from graft.jobs.train import run
 from graft.models.catalog import create
 from graft.models.weights import find_source
 from graft.runtime.onnx import OnnxRunner
+from graft.training.recipe.settings import Recipe
 from models.drawn import draw_norms, drawn_pictures
 
 
@@ -41,7 +42,7 @@ def home(theirs: nn.Module, digits: Path, tmp_path_factory: pytest.TempPathFacto
         (folder / "photos" / digit).mkdir(parents=True)
         for picture in sorted((digits / digit).glob("*.png"))[:12]:
             shutil.copy(picture, folder / "photos" / digit)
-    settings = TrainSettings(
+    settings = Recipe(
         strategy="probe", probe_on="top", network="resnet18", weights=folder / "weights.pt", cache=folder / "cache"
     )
     run(folder / "photos", folder / "model", settings)
@@ -68,9 +69,9 @@ def test_golden_pictures_are_reproduced(home: Path, classifier: Classifier) -> N
 def test_the_manifest_names_our_network_and_the_weights_ours(classifier: Classifier) -> None:
     manifest = classifier.manifest
     assert (manifest.network, manifest.builder, manifest.architecture) == ("resnet18", "graft", "resnet18")
-    assert manifest.head == "classifier.fc"
+    assert manifest.head.layer == "classifier.fc"
     assert set(classifier.tensors()) == set(create("resnet18").state_dict())
-    assert manifest.record["stages"] == ["conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x"]
+    assert manifest.record.stages == ("conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x")
 
 
 def test_features_and_logits_are_those_of_torchvision(home: Path, classifier: Classifier, theirs: nn.Module) -> None:

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from graft.run.ground import Ground
+from graft.run.heads import LastHead, rows_of
 
 import graft
 from graft.classifier.artefact import load, rebuild
@@ -27,18 +28,17 @@ from graft.heads.probe import fit_probe
 from graft.heads.rbf import fit_rbf
 from graft.jobs import train
 from graft.run import finetune
-from graft.run.ground import Ground
-from graft.run.heads import LastHead, rows_of
-from graft.run.settings import TrainSettings, finetuning
 from graft.runtime.export import pixels_first
 from graft.runtime.onnx import OnnxRunner
 from graft.training.loop import fit as loop
 from graft.training.loop.history import Epoch, Event, Start
+from graft.training.recipe.settings import Recipe
 from run.textures import NETWORK, drawn_weights, textures
 
-QUICK = finetuning(
-    epochs=3, batch=16, rate=2e-4, ema=0.9, augment="light", label_smoothing=0.0, precision="float32", seed=0
-)
+QUICK: dict[str, Any] = {
+    "epochs": 3, "batch": 16, "rate": 2e-4, "ema": 0.9, "augment": "light", "label_smoothing": 0.0,
+    "precision": "float32", "seed": 0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,9 +55,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(home: Path, training: Any = QUICK, **others: Any) -> TrainSettings:
+def settings(home: Path, training: Any = QUICK, **others: Any) -> Recipe:
     given = {"strategy": "finetune", "network": NETWORK, "weights": home / "weights.safetensors"}
-    return TrainSettings(training=training, **{**given, "cache": home / "cache", **others})
+    return Recipe(**{**training, **given, "cache": home / "cache", **others})
 
 
 def fields(model: Path) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def test_the_head_begins_as_a_probe_that_never_saw_the_validation_pictures(
     monkeypatch.setattr(
         phases, "fit", lambda *given, **named: (sources.extend(given[1:3]), loop.fit(*given, **named))[1]
     )
-    still = replace(QUICK, epochs=1, rate=1e-12, weight_decay=0.0, ema=None)
+    still = {**QUICK, "epochs": 1, "rate": 1e-12, "weight_decay": 0.0, "ema": None}
     train.run(home / "photos", tmp_path / "still", settings(home, still, freeze="layer3"))
     tensors = load(tmp_path / "still").tensors()
     np.testing.assert_allclose(tensors["fc.weight"], seen["probe"].weight, atol=1e-9)
@@ -188,7 +188,7 @@ def test_a_head_chosen_anew_on_stages_of_the_tuned_network_is_one_network_in_gra
     monkeypatch.setattr(finetune, "last_head", anew)
     train.run(home / "photos", tmp_path / "model", settings(home, freeze="layer2"))
     model = load(tmp_path / "model")
-    assert (model.manifest.head_kind, model.manifest.arguments) == ("rbf", {"rungs": "layer2,features"})
+    assert (model.manifest.head.kind, model.manifest.head.reads) == ("rbf", ("layer2", "features"))
     pixels = np.stack([golden.pixels for golden in model.golden()])
     network = rebuild(model)
     with torch.inference_mode():
@@ -285,7 +285,7 @@ def test_training_pictures_go_through_the_upper_part_only_and_come_out_as_from_t
         return found["maps"]
 
     monkeypatch.setattr(finetune, "_tuned_ground", both)
-    train.run(home / "photos", tmp_path / "m", settings(home, replace(QUICK, epochs=1), freeze="layer2"))
+    train.run(home / "photos", tmp_path / "m", settings(home, {**QUICK, "epochs": 1}, freeze="layer2"))
     gathered = found["maps"].gathered
     trained, everything = gathered.indices("train"), np.arange(len(gathered.labels))
     assert gathered.features.computed == len(everything) - len(trained) > 0
@@ -301,11 +301,11 @@ def test_the_network_s_regularisers_and_balanced_classes_apply(home: Path, tmp_p
     photos = textures(tmp_path / "photos", 24, kinds=("across", "down"))
     textures(tmp_path / "more", 8, kinds=("check",))
     (tmp_path / "more" / "check").rename(photos / "check")
-    training = replace(QUICK, epochs=1, dropout=0.2, class_weights="balanced", mixup=0.0, cutmix=0.5)
+    training = {**QUICK, "epochs": 1, "dropout": 0.2, "class_weights": "balanced", "mixup": 0.0, "cutmix": 0.5}
     chosen = settings(home, training, class_weights="balanced", freeze="layer3")
     train.run(photos, tmp_path / "model", chosen)
     record = fields(tmp_path / "model")["record"]
-    assert (record["training"]["dropout"], record["training"]["class_weights"]) == (0.2, "balanced")
+    assert (record["settings"]["dropout"], record["settings"]["class_weights"]) == (0.2, "balanced")
     assert record["settings"]["class_weights"] == "balanced"
     assert graft.load(tmp_path / "model").verify() < 1e-3
     rebuild(load(tmp_path / "model"))
@@ -313,18 +313,18 @@ def test_the_network_s_regularisers_and_balanced_classes_apply(home: Path, tmp_p
 
 def test_a_batch_that_nobody_asked_for_suits_the_training_pictures(home: Path, tmp_path: Path) -> None:
     photos = textures(tmp_path / "few", 6)
-    train.run(photos, tmp_path / "model", settings(home, finetuning(epochs=1, precision="float32"), freeze="layer3"))
+    train.run(photos, tmp_path / "model", settings(home, {"epochs": 1, "precision": "float32"}, freeze="layer3"))
     said = fields(tmp_path / "model")
     learnt_from = sum(each["train"] for each in said["data"]["counts"].values())
-    assert said["record"]["training"]["batch"] == 8 <= learnt_from
+    assert said["record"]["settings"]["batch"] == 8 <= learnt_from
     with pytest.raises(UsageError, match=f"batch must be at most the {learnt_from} pictures"):
-        train.run(photos, tmp_path / "another", settings(home, finetuning(batch=32), freeze="layer3"))
+        train.run(photos, tmp_path / "another", settings(home, {"batch": 32}, freeze="layer3"))
     assert not (tmp_path / "another").exists()
 
 
 def test_patience_ends_the_phase_on_maps(home: Path, tmp_path: Path) -> None:
     """Nothing is learnt at such a rate, so the second epoch is no better than the first."""
-    patient = replace(QUICK, patience=1, rate=1e-30, weight_decay=0.0, epochs=5)
+    patient = {**QUICK, "patience": 1, "rate": 1e-30, "weight_decay": 0.0, "epochs": 5}
     train.run(home / "photos", tmp_path / "model", settings(home, patient, freeze="layer2"))
     record = fields(tmp_path / "model")["record"]
     (phase,) = record["phases"]
@@ -337,7 +337,7 @@ def test_a_budget_smaller_than_possible_still_takes_one_view_and_a_step(
 ) -> None:
     """On a machine of which a view of all pictures would take a minute."""
     monkeypatch.setattr(finetune, "seconds_per_view", lambda *_given, **_named: 60.0)
-    train.run(home / "photos", tmp_path / "m", settings(home, replace(QUICK, budget=0.5), freeze="layer2"))
+    train.run(home / "photos", tmp_path / "m", settings(home, {**QUICK, "budget": 0.5}, freeze="layer2"))
     record = fields(tmp_path / "m")["record"]
     assert record["maps"]["views"] == 1
     (phase,) = record["phases"]

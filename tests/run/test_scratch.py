@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,17 @@ import graft
 from graft.classifier.artefact import load, rebuild
 from graft.errors import UsageError
 from graft.jobs import train
-from graft.run.settings import TrainingSettings, TrainSettings, finetuning, seconds_of, training_settings
+from graft.training.recipe.read import read_toml, recipe_of, seconds_of
+from graft.training.recipe.settings import Recipe
 
-QUICK = TrainingSettings(epochs=12, batch=16, optimizer="adam", rate=0.005, augment="none", precision="float32")
+QUICK: dict[str, Any] = {
+    "epochs": 12, "batch": 16, "optimizer": "adam", "rate": 0.005, "augment": "none", "precision": "float32"
+}  # fmt: skip
 
 
-def settings(cache: Path, training: TrainingSettings = QUICK, **others: Any) -> TrainSettings:
+def settings(cache: Path, training: dict[str, Any] = QUICK, **others: Any) -> Recipe:
     given: dict[str, Any] = {"strategy": "scratch", "network": "lenet5", "gate": False, "cache": cache, **others}
-    return TrainSettings(training=training, **given)
+    return Recipe(**{**training, **given})
 
 
 def fields(model: Path) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def test_a_network_that_takes_grey_learns_digits_from_files(lenet: Path) -> None
     assert said["test"]["top1"]["value"] >= 0.75  # chance is 0.25
     assert all(counts["test"] == 4 and counts["val"] >= 1 for counts in said["data"]["counts"].values())
     assert len(said["preprocess"]["mean"]) == 1
-    assert said["record"]["training"]["rate"] == 0.005
+    assert said["record"]["settings"]["rate"] == 0.005
     assert not lenet.with_name("lenet.training").exists()
 
 
@@ -74,8 +77,9 @@ def test_the_table_of_samples_scores_validation_and_test_only(lenet: Path) -> No
     assert all((row["predicted"] == "") == (row["part"] == "train") for row in rows)
 
 
-def test_the_settings_and_the_history_are_kept(lenet: Path) -> None:
-    assert TrainingSettings.from_toml((lenet / "settings.toml").read_text()) == QUICK
+def test_the_settings_and_the_history_are_kept(lenet: Path, session_cache: Path) -> None:
+    kept = Recipe(**read_toml((lenet / "settings.toml").read_text()), cache=session_cache)
+    assert kept == settings(session_cache)
     kinds = [json.loads(line)["kind"] for line in (lenet / "history.jsonl").read_text().splitlines()]
     assert (kinds[0], kinds[-1], kinds.count("epoch")) == ("start", "end", 12)
 
@@ -98,7 +102,7 @@ def test_the_same_seed_gives_the_same_bits(lenet: Path, digits: Path, session_ca
 def test_what_the_settings_change_is_in_the_model(
     changes: dict[str, Any], digits: Path, session_cache: Path, tmp_path: Path
 ) -> None:
-    training = TrainingSettings(**{"epochs": 2, "batch": 16, "rate": 0.05, "augment": "none", **changes})
+    training = {"epochs": 2, "batch": 16, "rate": 0.05, "augment": "none", **changes}
     train.run(digits, tmp_path / "m", settings(session_cache, training))
     model = load(tmp_path / "m")
     whole = torch.nn.Sequential(rebuild(model), torch.nn.Softmax(dim=1))
@@ -113,7 +117,7 @@ def test_what_the_settings_change_is_in_the_model(
 
 
 def test_a_colour_network_of_timm_trains_too(digits: Path, session_cache: Path, tmp_path: Path) -> None:
-    training = TrainingSettings(epochs=1, batch=16, augment="none")
+    training = {"epochs": 1, "batch": 16, "augment": "none"}
     train.run(digits, tmp_path / "m", settings(session_cache, training, network="timm:resnet10t", size=32))
     said = fields(tmp_path / "m")
     assert (said["builder"], said["architecture"], said["preprocess"]["size"]) == ("timm", "resnet10t", 32)
@@ -161,15 +165,15 @@ def test_mistakes_get_one_line(
 
 def test_settings_of_another_strategy_are_refused() -> None:
     with pytest.raises(UsageError, match="add --strategy scratch"):
-        TrainSettings(size=64)
+        Recipe(size=64)
     with pytest.raises(UsageError, match="nothing is trained for a probe"):
-        TrainSettings(strategy="probe", training=TrainingSettings())
+        Recipe(strategy="probe", epochs=7)
     with pytest.raises(UsageError, match="activation"):
-        TrainSettings(training=TrainingSettings(activation="tanh"))
+        Recipe(activation="tanh")
     with pytest.raises(UsageError, match="pretrained"):
-        TrainSettings(strategy="scratch", weights=Path("w.pt"))
+        Recipe(strategy="scratch", weights=Path("w.pt"))
     with pytest.raises(UsageError, match="auto, probe, finetune, scratch"):
-        TrainSettings(strategy="scrach")
+        Recipe(strategy="scrach")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("5m", 300), ("1.5h", 5400), ("2 s", 2)])
@@ -187,35 +191,35 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_flags_win_over_the_file_and_the_file_over_the_strategy_s_defaults(tmp_path: Path, strategy: str) -> None:
     file = tmp_path / "run.toml"
     file.write_text('epochs = 3\noptimizer = "adam"\nseed = 5\nclass_weights = "balanced"\n')
-    read = partial(training_settings, strategy=strategy)
-    found = read({"epochs": 7, "rate": None, "budget": "2m", "seed": None, "class_weights": None}, file=file)
+    found = recipe_of({"strategy": strategy, "epochs": 7, "rate": None, "budget": "2m", "seed": None}, file=file)
     given: dict[str, Any] = {"epochs": 7, "optimizer": "adam", "budget": 120, "seed": 5, "class_weights": "balanced"}
-    make = TrainingSettings if strategy == "scratch" else finetuning
-    assert found == make(**given)
-    assert read({"seed": 6, "class_weights": "none"}, file=file) == make(
-        epochs=3, optimizer="adam", seed=6, class_weights="none"
-    )
-    assert read({"epochs": None, "seed": 1, "class_weights": "balanced"}, file=None) is None  # a probe has these, too
+    assert found == Recipe(strategy=strategy, **given)  # type: ignore[arg-type]
+    again = recipe_of({"strategy": strategy, "seed": 6, "class_weights": "none"}, file=file)
+    assert again == Recipe(strategy=strategy, epochs=3, optimizer="adam", seed=6)  # type: ignore[arg-type]
+    file.write_text(f'strategy = "{strategy}"\n')
+    assert recipe_of({}, file=file) == Recipe(strategy=strategy)  # type: ignore[arg-type]
 
 
 def test_fine_tuning_has_defaults_of_its_own_which_step_aside() -> None:
-    usual = finetuning()
+    usual = Recipe(strategy="finetune")
     assert (usual.optimizer, usual.rate, usual.mixup, usual.label_smoothing) == ("adamw", 1e-4, 0.2, 0.1)
     assert usual.frozen_statistics
-    assert TrainingSettings.from_toml(finetuning(epochs=9).to_toml()) == finetuning(epochs=9)
-    assert finetuning(optimizer="momentum").rate is None  # its own usual one
-    assert (finetuning(cutmix=1.0).mixup, finetuning(cutmix=1.0).cutmix) == (0.0, 1.0)
-    assert finetuning(loss="svm").label_smoothing == 0
+    nine = Recipe(strategy="finetune", epochs=9)
+    assert Recipe(**read_toml(nine.to_toml())) == nine
+    assert replace(Recipe(strategy="probe"), seed=1) == Recipe(strategy="probe", seed=1)
+    assert Recipe(optimizer="momentum").rate is None  # its own usual one
+    assert (Recipe(cutmix=1.0).mixup, Recipe(cutmix=1.0).cutmix) == (0.0, 1.0)
+    assert Recipe(loss="svm").label_smoothing == 0
     with pytest.raises(UsageError, match="one of mixup and cutmix"):
-        finetuning(cutmix=1.0, mixup=0.2)
+        Recipe(cutmix=1.0, mixup=0.2)
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"strategy": "finetune", "training": finetuning(activation="tanh")}, "activation: a pretrained network keeps"),
-        ({"strategy": "auto", "training": finetuning(initialization="he")}, "initialization: a pretrained network"),
-        ({"strategy": "auto", "training": finetuning(normalization="none")}, "normalization: a pretrained network"),
+        ({"strategy": "finetune", "activation": "tanh"}, "activation: a pretrained network keeps"),
+        ({"strategy": "auto", "initialization": "he"}, "initialization: a pretrained network"),
+        ({"strategy": "auto", "normalization": "none"}, "normalization: a pretrained network"),
         ({"strategy": "probe", "resume": True}, "resume: nothing is trained for a probe"),
         ({"strategy": "probe", "freeze": "none"}, "freeze: for fine-tuning only"),
         ({"strategy": "scratch", "freeze": "conv1"}, "freeze: for fine-tuning only"),
@@ -224,4 +228,4 @@ def test_fine_tuning_has_defaults_of_its_own_which_step_aside() -> None:
 )
 def test_what_another_strategy_has_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=f"^{said}[^\n]*$"):
-        TrainSettings(**given)
+        Recipe(**given)

@@ -13,6 +13,7 @@ import torch
 
 import graft
 from graft.classifier.artefact import load, rebuild
+from graft.cli.texts.train import summary
 from graft.errors import UsageError
 from graft.evaluate.calibration import softmax
 from graft.features.rows import Rows
@@ -22,17 +23,19 @@ from graft.heads.head import Head
 from graft.heads.rbf import fit_rbf
 from graft.jobs import train
 from graft.models.weights import find_source
-from graft.run import heads as heads_of_jobs
-from graft.run.settings import TrainSettings, finetuning
+from graft.run import probe as probe_of_run
 from graft.runtime.export import pixels_first
 from graft.runtime.onnx import OnnxRunner
+from graft.training.recipe.settings import Recipe
 from run.textures import NETWORK, blind_to_direction, drawn_weights, textures
 
-QUICK = finetuning(epochs=1, batch=32, rate=1e-4, augment="none", precision="float32", ema=None)
-LEARNING = finetuning(
-    epochs=4, batch=8, rate=3e-3, augment="none", precision="float32", ema=None, mixup=0.0, layer_decay=1.0,
-    frozen_statistics=False,
-)  # fmt: skip
+QUICK: dict[str, Any] = {
+    "epochs": 1, "batch": 32, "rate": 1e-4, "augment": "none", "precision": "float32", "ema": None
+}  # fmt: skip
+LEARNING: dict[str, Any] = {
+    "epochs": 4, "batch": 8, "rate": 3e-3, "augment": "none", "precision": "float32", "ema": None, "mixup": 0.0,
+    "layer_decay": 1.0, "frozen_statistics": False,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,8 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def settings(home: Path, weights: str = "drawn", **others: Any) -> TrainSettings:
-    return TrainSettings(network=NETWORK, weights=home / f"{weights}.safetensors", cache=home / "cache", **others)
+def settings(home: Path, weights: str = "drawn", **others: Any) -> Recipe:
+    return Recipe(network=NETWORK, weights=home / f"{weights}.safetensors", cache=home / "cache", **others)
 
 
 def fields(model: Path) -> dict[str, Any]:
@@ -78,11 +81,11 @@ def test_a_probe_on_earlier_stages_is_one_network_in_graph_and_pytorch(
         heads.append(choice.head)
         return choice
 
-    monkeypatch.setattr(heads_of_jobs, "choose_head", noted)
+    monkeypatch.setattr(probe_of_run, "choose_head", noted)
     train.run(home / "photos", tmp_path / "model", settings(home, strategy="probe", probe_on=stages))
     model = load(tmp_path / "model")
-    assert model.manifest.arguments == {"rungs": stages}
-    assert model.manifest.head_kind == kind
+    assert model.manifest.head.reads == tuple(stages.split(","))
+    assert model.manifest.head.kind == kind
     pixels = np.stack([golden.pixels for golden in model.golden()])  # (3, 160, 160, 3)
 
     trunk = open_trunk(find_source(NETWORK, home / "drawn.safetensors"), home / "cache")
@@ -138,7 +141,7 @@ def test_a_head_that_was_asked_for_says_that_nothing_else_was_tried(home: Path, 
 
 
 def test_with_few_pictures_fine_tuning_is_not_tried_and_the_model_says_so(home: Path, tmp_path: Path) -> None:
-    train.run(home / "photos", tmp_path / "model", settings(home, training=QUICK))
+    train.run(home / "photos", tmp_path / "model", settings(home, **QUICK))
     said = fields(tmp_path / "model")
     assert said["strategy"] == said["record"]["advice"]["decision"]["kind"] == "probe"
     last = said["record"]["advice"]["reason"][-1]
@@ -155,7 +158,7 @@ def test_with_few_pictures_fine_tuning_is_not_tried_and_the_model_says_so(home: 
 def test_fine_tuning_that_wins_beyond_noise_is_chosen(home: Path, tmp_path: Path) -> None:
     """The network's features are the same for stripes across and down; training its upper stages tells them apart."""
     photos = textures(tmp_path / "photos", 130, kinds=("across", "down"))
-    train.run(photos, tmp_path / "model", settings(home, "blind", training=LEARNING, freeze="layer1"))
+    train.run(photos, tmp_path / "model", settings(home, "blind", **LEARNING, freeze="layer1"))
     said = fields(tmp_path / "model")
     assert said["strategy"] == "finetune"
     assert said["test"]["top1"]["value"] > 0.8
@@ -175,7 +178,7 @@ def test_where_the_gain_is_within_noise_the_probe_stays_and_a_given_validation_s
 ) -> None:
     for part, count, first in (("train", 20, 0), ("val", 21, 100), ("test", 6, 200)):
         textures(tmp_path / "photos" / part, count, kinds=("across", "down"), first=first)
-    train.run(tmp_path / "photos", tmp_path / "model", settings(home, training=QUICK, freeze="layer3"))
+    train.run(tmp_path / "photos", tmp_path / "model", settings(home, **QUICK, freeze="layer3"))
     said = fields(tmp_path / "model")
     assert said["data"]["counts"]["down"] == {"train": 20, "val": 21, "test": 6}
     assert said["strategy"] == "probe"
@@ -187,7 +190,7 @@ def test_where_the_gain_is_within_noise_the_probe_stays_and_a_given_validation_s
 
 def test_a_budget_that_is_spent_leaves_the_probe_and_a_sentence(home: Path, tmp_path: Path) -> None:
     photos = textures(tmp_path / "photos", 130, kinds=("across", "down"))
-    train.run(photos, tmp_path / "model", settings(home, training=replace(QUICK, budget=5.0)))
+    train.run(photos, tmp_path / "model", settings(home, **QUICK, budget=5.0))
     said = fields(tmp_path / "model")
     assert said["strategy"] == "probe"
     assert said["record"]["advice"]["reason"][-1].startswith("Fine-tuning was not tried: of the budget 0 s were left")
@@ -195,9 +198,9 @@ def test_a_budget_that_is_spent_leaves_the_probe_and_a_sentence(home: Path, tmp_
 
 
 def test_the_end_says_by_how_much_a_budget_was_exceeded(home: Path, tmp_path: Path) -> None:
-    manifest = train.run(home / "photos", tmp_path / "model", settings(home, training=replace(QUICK, budget=100.0)))
+    manifest = train.run(home / "photos", tmp_path / "model", settings(home, **QUICK, budget=100.0))
     slow, quick = (
         manifest.model_copy(update={"seconds": {**manifest.seconds, "total": total}}) for total in (130.0, 90.0)
     )
-    assert "\nThe budget of 100 s was exceeded by 30 s: one pass" in train.summary(slow, tmp_path)
-    assert "budget of" not in train.summary(quick, tmp_path)
+    assert "\nThe budget of 100 s was exceeded by 30 s: one pass" in summary(slow, tmp_path)
+    assert "budget of" not in summary(quick, tmp_path)

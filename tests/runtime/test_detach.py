@@ -19,7 +19,7 @@ def test_the_models_own_head_on_the_features_gives_its_probabilities(model: Path
     classifier = load(model)
     features = OnnxRunner(below_head(classifier.graph, name="model"))
     tensors = classifier.tensors()
-    weight, bias = (tensors[f"{classifier.manifest.head}.{what}"] for what in ("weight", "bias"))
+    weight, bias = (tensors[f"{classifier.manifest.head.layer}.{what}"] for what in ("weight", "bias"))
     for golden in classifier.golden():
         logits = features(golden.pixels[None])[0].astype(np.float64) @ weight.T + bias
         odds = np.exp(logits - logits.max())

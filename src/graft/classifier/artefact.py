@@ -17,27 +17,24 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from dataclasses import fields as dataclass_fields
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from graft.classifier.manifest import MANIFEST, TOP, Manifest, read_manifest
 from graft.data.preprocess import Preprocess
 from graft.errors import BadModel, shown
 
 if TYPE_CHECKING:
     from torch import nn
 
-SCHEMA: Final = 1
-MANIFEST: Final = "model.json"
 WEIGHTS: Final = "model.safetensors"
 GRAPH: Final = "model.onnx"
 GOLDEN: Final = "golden/expected.json"
@@ -49,42 +46,6 @@ GAMMA: Final = "head.gamma"
 """The tensor () beside it: how fast the likeness falls with squared distance."""
 _MAX_HEADER: Final = 16 * 1024**2  # bytes of a safetensors header
 _MAX_TENSORS: Final = 20_000
-_MAX_MANIFEST: Final = 64 * 1024**2
-
-
-class Manifest(BaseModel):
-    """What `model.json` holds.
-
-    network: the name the user gave. builder, architecture: whose code builds it, and its name there; arguments: what
-    was changed in it, such as {"activation": "tanh"}. head: the name of its last layer in the weights. head_kind: how
-    that layer was fitted; before "rbf" stands a likeness to landmarks. test: the scores on the test split, as
-    graft.evaluate.metrics writes them. looks: how often the test split has been used. calibration: how scores become
-    probabilities. seconds: by step, with `total` and `limit`, the least this machine could have taken. files: SHA-256
-    by name.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    schema_version: int = Field(alias="schema")
-    graft: str
-    network: str
-    builder: Literal["timm", "graft"]
-    architecture: str
-    arguments: dict[str, str] = Field(default_factory=dict)
-    head: str
-    head_kind: Literal["logistic", "lda", "rbf"] = "logistic"
-    classes: tuple[str, ...]
-    preprocess: dict[str, Any]
-    calibration: dict[str, Any]
-    strategy: str
-    seed: int
-    data: dict[str, Any]
-    test: dict[str, Any] | None
-    test_without_leaks: dict[str, Any] | None = None
-    looks: int
-    seconds: dict[str, float]
-    record: dict[str, Any]
-    files: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -101,8 +62,12 @@ class Classifier:
 
     folder: Path
     manifest: Manifest
-    preprocess: Preprocess
     graph: bytes
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes the network's input."""
+        return self.manifest.preprocess
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -154,7 +119,7 @@ def save(
 
 def seal(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, whose `files` are what `save` returned; without it the folder is no model."""
-    _write(folder / MANIFEST, _dump(manifest))
+    _write(folder / MANIFEST, manifest.to_bytes())
 
 
 def load(folder: Path) -> Classifier:
@@ -165,7 +130,7 @@ def load(folder: Path) -> Classifier:
     if not (folder / MANIFEST).is_file():
         what = "is not a folder" if not folder.is_dir() else f"holds no {MANIFEST}"
         raise BadModel(f"a model is a folder that graft wrote; {shown(folder)} {what}; check the path")
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name in (WEIGHTS, GRAPH, GOLDEN):
         if name not in manifest.files:
             raise BadModel(f"{shown(folder)} lists no {name}; it was not written whole, train again")
@@ -177,8 +142,7 @@ def load(folder: Path) -> Classifier:
         elif name == GRAPH:
             graph = data
     _check_graph(graph, folder / GRAPH)
-    preprocess = _preprocess(manifest.preprocess, folder)
-    return Classifier(folder, manifest, preprocess, graph)
+    return Classifier(folder, manifest, graph)
 
 
 def rebuild(classifier: Classifier) -> nn.Module:
@@ -197,12 +161,12 @@ def rebuild(classifier: Classifier) -> nn.Module:
     tensors = {
         name: torch.from_numpy(array.copy()) for name, array in classifier.tensors().items() if name != MEAN_OFFSET
     }
-    if "rungs" in manifest.arguments:
+    if manifest.head.reads != TOP:
         from graft.models.heads import with_rungs
 
         width = tensors[LANDMARKS].shape[-1] if LANDMARKS in tensors else _columns(classifier, tensors)
-        built = with_rungs(built, manifest.arguments["rungs"].split(","), width)
-    if manifest.head_kind == "rbf":
+        built = with_rungs(built, manifest.head.reads, width)
+    if manifest.head.kind == "rbf":
         from graft.models.heads import with_kernel
 
         if LANDMARKS not in tensors or tensors[LANDMARKS].ndim != 2:
@@ -217,7 +181,7 @@ def rebuild(classifier: Classifier) -> nn.Module:
 
 def _columns(classifier: Classifier, tensors: Mapping[str, Any]) -> int:
     """How many features the last layer takes. Raises BadModel where it is missing."""
-    name = f"{classifier.manifest.head}.weight"
+    name = f"{classifier.manifest.head.layer}.weight"
     if name not in tensors or tensors[name].ndim < 2:
         raise BadModel(
             f"{shown(classifier.folder / WEIGHTS)} needs a matrix {name}, its last layer, and holds none; "
@@ -231,10 +195,10 @@ def count_look(classifier: Classifier) -> int:
 
     Raises BadModel when the folder cannot be written.
     """
-    looks = _read_manifest(classifier.folder).looks + 1
+    looks = read_manifest(classifier.folder).looks + 1
     partial = classifier.folder / f"{MANIFEST}.{os.getpid()}.tmp"
     try:
-        _write(partial, _dump(_read_manifest(classifier.folder).model_copy(update={"looks": looks})))
+        _write(partial, read_manifest(classifier.folder).model_copy(update={"looks": looks}).to_bytes())
         partial.replace(classifier.folder / MANIFEST)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -243,41 +207,6 @@ def count_look(classifier: Classifier) -> int:
             "cannot be counted; make the folder writable"
         ) from error
     return looks
-
-
-def preprocess_fields(preprocess: Preprocess) -> dict[str, Any]:
-    """A `Preprocess` as it stands in a manifest."""
-    return asdict(preprocess)
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
-    if path.stat().st_size > _MAX_MANIFEST:
-        raise BadModel(f"{shown(path)} is over {_MAX_MANIFEST >> 20} MiB, so graft did not write it; get a sound copy")
-    try:
-        fields = json.loads(path.read_bytes())
-        if isinstance(fields, dict) and isinstance(fields.get("schema"), int) and fields["schema"] > SCHEMA:
-            raise BadModel(
-                f"{shown(folder)} has schema {fields['schema']}, this graft reads up to {SCHEMA}; upgrade graft "
-                "(pip install --upgrade graft)"
-            )
-        return Manifest.model_validate(fields)
-    except (ValidationError, ValueError, RecursionError) as error:
-        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise BadModel(f"{shown(path)} is not a manifest of graft ({detail}); get a sound copy of the model") from error
-
-
-def _preprocess(fields: dict[str, Any], folder: Path) -> Preprocess:
-    """The preprocessing as a manifest states it, every field of its own type and nothing besides."""
-    try:
-        if odd := sorted(set(fields) ^ {field.name for field in dataclass_fields(Preprocess)}):
-            raise ValueError(f"{shown(odd[0])} is missing, or no field of it")
-        return TypeAdapter(Preprocess).validate_json(json.dumps(fields, allow_nan=False), strict=True)
-    except ValueError as error:  # pydantic's own error is one
-        detail = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise BadModel(
-            f"{shown(folder)} has no usable preprocessing ({detail}); get a sound copy of the model"
-        ) from error
 
 
 def _verified(folder: Path, name: str, digest: str) -> bytes:
@@ -348,10 +277,6 @@ def _check_graph(data: bytes, path: Path) -> None:
             raise BadModel(f"{shown(path)} keeps weights in another file, which is refused; export it in one file")
         if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(numpy_helper.to_array(tensor)).all():
             raise BadModel(f"{shown(path)} holds values that are not finite, in {shown(tensor.name)}; get a sound copy")
-
-
-def _dump(manifest: Manifest) -> bytes:
-    return json.dumps(manifest.model_dump(by_alias=True), indent=1, allow_nan=False).encode()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -77,8 +77,8 @@ def evaluate_model(
     parts = _parts(model.classifier)
     where = Counter(parts.get(key) for key in keys)
     looks = count_look(model.classifier) if where["test"] else model.classifier.manifest.looks
-    counts = model.classifier.manifest.data["counts"]
-    majority = max(range(len(classes)), key=lambda i: counts[classes[i]]["train"])
+    counts = model.classifier.manifest.data.counts
+    majority = max(range(len(classes)), key=lambda i: counts[classes[i]].train)
     scores = score(np.stack(rows), np.array(labels), classes=classes, majority=majority)
     return Evaluation(scores, tuple(problems), where["train"], where["test"], looks)
 

@@ -50,7 +50,7 @@ class Model:
     @property
     def info(self) -> dict[str, Any]:
         """What `model.json` says: classes, network, strategy, test scores, seconds and the record of the run."""
-        return self.classifier.manifest.model_dump(by_alias=True)
+        return self.classifier.manifest.to_json()
 
     @overload
     def predict(self, pictures: Input) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is iterable too

@@ -6,21 +6,21 @@ import json as json_module
 from pathlib import Path
 
 from graft.data.sources.opened import opened
-from graft.disk.cache import cache_folder
 from graft.disk.files import write_whole
 from graft.errors import UsageError, shown
 from graft.progress import Progress, silent
 from graft.run.advice import advise_on
-from graft.run.clock import Clock
-from graft.run.ground import ground_of
-from graft.run.settings import TrainSettings
+from graft.run.prepare import Pretrained, prepare
+from graft.run.transfer import transfer_of
+from graft.run.workplace import workplace_of
 from graft.strategy.advice import Advice
+from graft.training.recipe.settings import Recipe
 
 
 def advise(
     folder: str | Path,
     *,
-    settings: TrainSettings | None = None,
+    recipe: Recipe | None = None,
     json: str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
@@ -28,15 +28,15 @@ def advise(
 ) -> Advice:
     """What the lectures' table and the probes of every stage advise for a folder of pictures; its test is not touched.
 
-    folder: as `train` takes it. settings: of it, what decides pictures, network and split. json: a file for all that
+    folder: as `train` takes it. recipe: of it, what decides pictures, network and split. json: a file for all that
     was measured. out: an .html page of it. force: replace either.
     Raises GraftError or one of its kinds, with one line that says what to do.
     """
-    settings = settings or TrainSettings()
+    recipe = recipe or Recipe()
     json, out = (_new_file(option, given, force=force) for option, given in (("--json", json), ("--out", out)))
     if out is not None and out.suffix.lower() != ".html":
         raise UsageError(f"--out must end in .html, got {shown(out)}; choose another name")
-    found, network = _advise(Path(folder), settings, progress)
+    found, network = _advise(Path(folder), recipe, progress)
     if json is not None:
         text = json_module.dumps({"network": network, **found.to_json()}, indent=1) + "\n"
         write_whole(json, text.encode())
@@ -47,14 +47,16 @@ def advise(
     return found
 
 
-def _advise(folder: Path, settings: TrainSettings, progress: Progress) -> tuple[Advice, str]:
+def _advise(folder: Path, recipe: Recipe, progress: Progress) -> tuple[Advice, str]:
     """The advice, and the network's name."""
-    cache = cache_folder(settings.cache)
-    with opened(folder, cache, csv=settings.csv, follow_links=settings.follow_links, progress=progress) as collection:
-        ground = ground_of(collection, folder, settings, Clock(), progress)
-        found = advise_on(ground.gathered, ground.trunk, ground.fold, settings, progress=progress)
-    ground.store.trim()
-    return found, ground.source.network
+    place = workplace_of(recipe, folder, progress=progress)
+    with opened(folder, place.cache, csv=recipe.csv, follow_links=recipe.follow_links, progress=progress) as collection:
+        dataset = prepare(folder, collection, recipe, place)
+        if not isinstance(dataset.read, Pretrained):
+            raise UsageError("advice is given on a pretrained network, got the strategy scratch; leave it out")
+        found = advise_on(transfer_of(dataset, dataset.read, recipe, place))
+    place.store.trim()
+    return found, dataset.read.weights.network
 
 
 def _new_file(option: str, given: str | Path | None, *, force: bool) -> Path | None:

@@ -228,7 +228,7 @@ def _model_folder(folder: Path) -> Subject:
 
     classifier = load(folder)
     test = classifier.manifest.test
-    accuracy = 100 * float(test["top1"]["value"]) if test else None
+    accuracy = 100 * test.top1.value if test else None
     return Subject(analyze_onnx(onnx.load_from_string(classifier.graph), name=folder.name), accuracy=accuracy)
 
 

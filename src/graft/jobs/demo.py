@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from graft.classifier.artefact import MANIFEST, Manifest
+from graft.classifier.manifest import MANIFEST, Manifest
 from graft.errors import GraftError, UsageError, shown
 from graft.jobs import train
 from graft.progress import Progress, silent
+from graft.training.recipe.settings import Recipe
 
 PICTURES: Final = "digits"
 MODEL: Final = "model"
@@ -37,9 +38,7 @@ def run(out: Path, *, cache: Path | None = None, force: bool = False, progress: 
             f"{shown(pictures)} cannot be written: {error.strerror}; free some space or choose another --out"
         ) from error
     replace = force and (model / MANIFEST).is_file()
-    return train.run(
-        pictures, model, train.TrainSettings(strategy="probe", cache=cache), force=replace, progress=progress
-    )
+    return train.run(pictures, model, Recipe(strategy="probe", cache=cache), force=replace, progress=progress)
 
 
 def _write_digits(folder: Path, progress: Progress) -> None:

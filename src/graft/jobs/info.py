@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from graft.classifier.artefact import Manifest, load
+from graft.classifier.artefact import load
+from graft.classifier.manifest import Manifest
 from graft.errors import shown
 
 
@@ -24,23 +24,23 @@ def run(model: Path, *, verify: bool = False) -> Manifest:
 
 def as_json(manifest: Manifest) -> str:
     """`model.json`, whole."""
-    return json.dumps(manifest.model_dump(by_alias=True), indent=1)
+    return manifest.to_bytes().decode()
 
 
 def as_text(manifest: Manifest, folder: Path, *, verified: bool) -> str:
     """A few lines for people."""
     lines = [
         f"{shown(folder)}: {manifest.network}, {manifest.strategy}",
-        f"made {manifest.record['made'][:10]} by graft {manifest.graft}",
+        f"made {manifest.record.made[:10]} by graft {manifest.graft}",
         f"classes ({len(manifest.classes)}): {', '.join(shown(name) for name in manifest.classes)}",
     ]
     for what, scores in (("test", manifest.test), ("without leaked pictures", manifest.test_without_leaks)):
         if scores:
-            top1 = scores["top1"]
+            top1 = scores.top1
             lines.append(
-                f"{what}: right on {100 * top1['value']:.1f} % of {scores['n']:,} pictures "
-                f"(95 % interval {100 * top1['low']:.1f}–{100 * top1['high']:.1f}); "
-                f"always {shown(scores['majority'])}: {100 * scores['baseline']['value']:.1f} %"
+                f"{what}: right on {100 * top1.value:.1f} % of {scores.n:,} pictures "
+                f"(95 % interval {100 * top1.low:.1f}–{100 * top1.high:.1f}); "
+                f"always {shown(scores.majority)}: {100 * scores.baseline.value:.1f} %"
             )
     looks = manifest.looks
     lines.append(f"the test pictures have been used {looks} time{'s' if looks != 1 else ''}")

@@ -1,87 +1,67 @@
-"""What a training run found out, put into the report's own terms."""
+"""What a run found out, put into the report's own terms."""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from graft.classifier.record import RunRecord
 from graft.data.decode import decode, read_picture
-from graft.data.preprocess import Preprocess
 from graft.errors import BadPicture
-from graft.evaluate.metrics import Scores
-from graft.heads.probe import Probe
 from graft.pages.advice import advice_section
 from graft.pages.report import ClassCounts, Finding, PictureCard, Record, Report, Step, Strength, render
+from graft.run.judged import Judged, Tested
+from graft.run.learned import Learned
+from graft.run.prepare import Dataset
 from graft.runtime.stream import ordered_map
-from graft.strategy.advice import Advice
 from graft.training.checks.curves import verdict
 from graft.training.loop.history import History
-
-if TYPE_CHECKING:
-    from graft.run.learnt import Gathered, Learnt
 
 _CARDS: Final = 18  # pictures in each gallery
 _THUMBNAIL: Final = 160  # longest side, pixels
 _EXAMPLES: Final = 6
 
 
-def page(
-    known: Learnt,
-    scores: Scores,
-    unleaked: Scores | None,
-    *,
-    strategy: str,
-    probe: Probe | None,
-    record: dict[str, Any],
-    seconds: dict[str, float],
-    limit: float,
-    network: str,
-    preprocess: Preprocess,
-    title: str,
-    history: History | None = None,
-    advice: Advice | None = None,
+def report_of(
+    learned: Learned, judged: Judged, tested: Tested, record: RunRecord, *, seconds: dict[str, float], title: str
 ) -> str:
-    """The report as HTML text. seconds: by step, so far. limit: seconds of one decode and one forward pass of all.
-
-    probe: the search for the head's strength, where the strategy has one. history: of a network that was trained.
-    advice: why this strategy, where it was chosen.
-    """
-    gathered = known.gathered
+    """The report as HTML text. seconds: by step, so far."""
+    dataset, preprocess, history = learned.dataset, learned.preprocess, learned.curves
     parts = ("train", "val", "test")
     counts = [
-        ClassCounts(name, *(int((gathered.split.parts[gathered.labels == i] == part).sum()) for part in parts))
-        for i, name in enumerate(gathered.collection.classes)
+        ClassCounts(name, *(int((dataset.split.parts[dataset.labels == i] == part).sum()) for part in parts))
+        for i, name in enumerate(dataset.classes)
     ]
-    trials = probe.trials if probe else ()
-    versions = tuple((name, str(value)) for name, value in record["versions"].items())
+    trials = learned.probe.trials if learned.probe else ()
+    versions = tuple(record.versions.items())
     report = Report(
         title=title,
-        made=record["made"][:10],
-        folder=gathered.collection.root.rstrip("/").rsplit("/", 1)[-1],
-        network=network,
-        strategy=strategy,
+        made=record.made[:10],
+        folder=dataset.collection.root.rstrip("/").rsplit("/", 1)[-1],
+        network=learned.network.network,
+        strategy=learned.words,
         preprocessing=f"{preprocess.fit} to {preprocess.size} × {preprocess.size} pixels, {preprocess.interpolation}",
         counts=tuple(counts),
-        scores=scores,
-        record=Record(versions, record["machine"], record["settings"]["seed"], record.get("trunk", ""), 1),
-        without_leaks=unleaked,
-        findings=_findings(gathered),
-        mistakes=_cards(known, _surest_mistakes(known)),
+        scores=tested.scores,
+        record=Record(versions, record.machine, learned.recipe.seed, record.trunk, 1),
+        without_leaks=tested.unleaked,
+        findings=_findings(dataset),
+        mistakes=_cards(judged, _surest_mistakes(judged)),
         doubted=_cards(
-            known,
-            most_doubted(known.probability, known.predicted, gathered.labels, among=gathered.split.parts != "test"),
+            judged,
+            most_doubted(judged.probability, judged.predicted, dataset.labels, among=dataset.split.parts != "test"),
         ),
         steps=tuple(Step(name, value) for name, value in seconds.items()),
-        limit_seconds=limit,
+        limit_seconds=learned.limit,
         strengths=tuple(sorted((Strength(t.strength, t.log_loss, t.accuracy) for t in trials), key=lambda s: s.value)),
-        chosen=probe.strength if probe else None,
+        chosen=learned.probe.strength if learned.probe else None,
         curves=_curves(history) if history else "",
         verdict=_verdict(history) if history else (),
-        advice=advice_section(advice) if advice else "",
+        advice=advice_section(learned.advice) if learned.advice else "",
     )
     return render(report)
 
@@ -102,15 +82,15 @@ def most_doubted(
     return doubted[np.argsort(probability[doubted], kind="stable")][:most]
 
 
-def _surest_mistakes(known: Learnt) -> NDArray[np.int64]:
+def _surest_mistakes(judged: Judged) -> NDArray[np.int64]:
     """Test pictures called something else, the surest of it first."""
-    wrong = np.flatnonzero((known.gathered.split.parts == "test") & (known.predicted != known.gathered.labels))
-    return wrong[np.argsort(-known.confidence[wrong], kind="stable")][:_CARDS]
+    wrong = np.flatnonzero((judged.dataset.split.parts == "test") & (judged.predicted != judged.dataset.labels))
+    return wrong[np.argsort(-judged.confidence[wrong], kind="stable")][:_CARDS]
 
 
-def _cards(known: Learnt, which: NDArray[np.int64]) -> tuple[PictureCard, ...]:
-    gathered = known.gathered
-    classes, samples = gathered.collection.classes, gathered.collection.samples
+def _cards(judged: Judged, which: NDArray[np.int64]) -> tuple[PictureCard, ...]:
+    dataset = judged.dataset
+    classes, samples = dataset.classes, dataset.collection.samples
 
     def card(i: int) -> PictureCard | None:
         path = samples[i].path
@@ -121,27 +101,27 @@ def _cards(known: Learnt, which: NDArray[np.int64]) -> tuple[PictureCard, ...]:
         picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=82)
-        shown_path = path.removeprefix(gathered.collection.root).lstrip("/\\")
+        shown_path = path.removeprefix(dataset.collection.root).lstrip("/\\")
         return PictureCard(
             buffer.getvalue(),
-            classes[gathered.labels[i]],
-            classes[known.predicted[i]],
-            float(known.confidence[i]),
+            classes[dataset.labels[i]],
+            classes[judged.predicted[i]],
+            float(judged.confidence[i]),
             shown_path,
         )
 
     return tuple(made for made in ordered_map(card, [int(i) for i in which]) if made is not None)
 
 
-def _findings(gathered: Gathered) -> tuple[Finding, ...]:
+def _findings(dataset: Dataset) -> tuple[Finding, ...]:
     audited = [
         Finding(
             f.severity, f.message, len(f.items),
             tuple(" = ".join(item.paths) + (f" ({item.note})" if item.note else "") for item in f.items[:_EXAMPLES]),
         )
-        for f in gathered.found.findings
+        for f in dataset.found.findings
     ]  # fmt: skip
-    return (*audited, *(Finding("note", note, 0) for note in gathered.split.notes))
+    return (*audited, *(Finding("note", note, 0) for note in dataset.split.notes))
 
 
 def _curves(history: History) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from graft.data.sources.opened import opened
 from graft.errors import BadFolder, UsageError
 from graft.jobs import audit, evaluate, train
+from graft.training.recipe.settings import Recipe
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_the_whole_job_on_arrays_is_that_on_their_pictures(
         home = tmp_path / "photos" / ("test" if int(picture.stem) >= 16 else "train") / picture.parent.name
         home.mkdir(parents=True, exist_ok=True)
         shutil.copy(picture, home)
-    settings = train.TrainSettings(cache=session_cache)
+    settings = Recipe(cache=session_cache)
     seen: list[str] = []
     train.run(saved, tmp_path / "new", settings, progress=lambda what, *_: seen.append(what))
     train.run(tmp_path / "photos", tmp_path / "old", settings)

@@ -18,8 +18,8 @@ def demo(
     """Train on 5,000 real handwritten digits that come with the installation."""
     import graft.jobs.demo as job
     from graft.cli.show import progress_bar
-    from graft.jobs import train
+    from graft.cli.texts.train import summary
 
     with progress_bar() as progress:
         manifest = job.run(out, cache=cache, force=force, progress=progress)
-    print(train.summary(manifest, out / job.MODEL))
+    print(summary(manifest, out / job.MODEL))

@@ -113,7 +113,7 @@ def fit(
         saved, notices = world.agreed(load_newest(folder) if world.leads else (None, ()))
         if (saved is not None) != resume:
             raise UsageError(_misplaced(folder, resume))
-        identity = {"settings": asdict(settings), "data": fingerprint(train, val, normalization)}
+        identity = {"settings": settings.trained_by(), "data": fingerprint(train, val, normalization)}
         state = fresh(network, settings, device, depths)
         stack.enter_context(kept_statistics(network, everywhere=settings.frozen_statistics))
         if settings.frozen_statistics:

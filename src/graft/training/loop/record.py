@@ -67,7 +67,7 @@ def opening(
 
     With a budget, `epochs` is the number that was found to fit.
     """
-    said = asdict(settings) | {"epochs": -(-plan.steps // plan.steps_per_epoch)}
+    said = settings.trained_by() | {"epochs": -(-plan.steps // plan.steps_per_epoch)}
     start = Start(
         kind="start",
         settings=Asked(**{each.name: said[each.name] for each in fields(Asked)}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from graft.cli.commands.train import train
-from graft.run.settings import TrainingSettings, finetuning
+from graft.training.recipe.settings import Recipe
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_help_says_both_defaults_where_they_differ(name: str, said: str) -> None
     """As the two kinds of settings have them."""
     help_ = train.__annotations__[name].__metadata__[0].help
     assert help_.endswith(said)
-    scratch, tuned = getattr(TrainingSettings(), name), getattr(finetuning(), name)
+    scratch, tuned = getattr(Recipe(strategy="scratch"), name), getattr(Recipe(), name)
     assert ("when fine-tuning" in help_) == (scratch != tuned)
     assert scratch is None or f"default: {scratch}" in help_
     assert tuned is None or str(tuned) in help_

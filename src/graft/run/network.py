@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,15 @@ from graft.classifier.artefact import MEAN_OFFSET
 from graft.data.preprocess import Preprocess
 from graft.errors import UsageError
 from graft.models.fresh import Plan, fresh
-from graft.run.settings import TrainingSettings
+from graft.run.prepare import IMAGENET_MEAN, IMAGENET_STD
 from graft.runtime.attach import with_head
 from graft.runtime.export import LUMA, export_onnx, pixels_first
 from graft.training.loop.pictures import Pictures
 from graft.training.recipe.normalize import Normalization, normalization_of
+from graft.training.recipe.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
-
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 
 def normalization_for(train: Pictures, kind: str, fit: str) -> Normalization:
@@ -47,36 +45,36 @@ def preprocess_of(seen: Preprocess, normalization: Normalization) -> Preprocess:
     return replace(seen, mean=tuple(map(float, mean)), std=tuple(map(float, normalization.std)))
 
 
-def network_for(planned: Plan, num_classes: int, training: TrainingSettings) -> tuple[nn.Module, dict[str, str]]:
+def network_for(planned: Plan, num_classes: int, recipe: Recipe) -> tuple[nn.Module, dict[str, str]]:
     """A fresh network with what the settings change in it, and the published names of its tensors."""
     import torch
 
     from graft.models.activation import with_activation
     from graft.models.initial import initialize
 
-    network, published = fresh(planned, num_classes=num_classes, seed=training.seed)
-    if training.activation is not None:
+    network, published = fresh(planned, num_classes=num_classes, seed=recipe.seed)
+    if recipe.activation is not None:
         if planned.builder != "graft":
             raise UsageError(f"--activation is for our own networks, {planned.network} is timm's; leave it out")
-        with_activation(network, training.activation)
+        with_activation(network, recipe.activation)
         published = {name: name for name in network.state_dict()}
-    if training.initialization is not None:
+    if recipe.initialization is not None:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training.seed)
-            initialize(network, training.initialization)
-    return regularized(network, training), published
+            torch.manual_seed(recipe.seed)
+            initialize(network, recipe.initialization)
+    return regularized(network, recipe), published
 
 
-def regularized(network: nn.Module, training: TrainingSettings) -> nn.Module:
+def regularized(network: nn.Module, recipe: Recipe) -> nn.Module:
     """The network, changed in place, with the regularisers that are a part of it."""
     from graft.training.recipe.regularize import with_dropconnect, with_dropout, with_stochastic_depth
 
-    if training.dropout is not None:
-        with_dropout(network, training.dropout)
-    if training.dropconnect is not None:
-        with_dropconnect(network, training.dropconnect)
-    if training.stochastic_depth is not None:
-        with_stochastic_depth(network, training.stochastic_depth)
+    if recipe.dropout is not None:
+        with_dropout(network, recipe.dropout)
+    if recipe.dropconnect is not None:
+        with_dropconnect(network, recipe.dropconnect)
+    if recipe.stochastic_depth is not None:
+        with_stochastic_depth(network, recipe.stochastic_depth)
     return network
 
 
