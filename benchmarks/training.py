@@ -43,9 +43,10 @@ from graft.training.loop.pictures import Pictures, from_array
 from graft.training.loop.plan import Plan
 from graft.training.loop.step import evaluate, task_of
 from graft.training.recipe.normalize import Normalization, channel_statistics
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
-LENET: Final = TrainingSettings(
+LENET: Final = Recipe(
+    strategy="scratch",
     epochs=3,
     batch=32,
     optimizer="nesterov",
@@ -58,8 +59,8 @@ LENET: Final = TrainingSettings(
 """The best of thirteen runs of three epochs by validation accuracy: six with the paper's tanh (90.6 % at best), six
 with ReLU (91.5 %), one with maxout (91.9 %). Earlier ones, in search of a form, had seen the test as well."""
 
-RESNET: Final = TrainingSettings(
-    epochs=10, batch=128, optimizer="nesterov", rate=0.1, schedule="one-cycle", augment="light"
+RESNET: Final = Recipe(
+    strategy="scratch", epochs=10, batch=128, optimizer="nesterov", rate=0.1, schedule="one-cycle", augment="light"
 )
 
 
@@ -92,7 +93,7 @@ def fashion(which: str, seed: int = 0) -> None:
         outcome = fit(network, train, val, settings, normalization=norm, folder=Path(folder), watch=_say)
         processor = time.process_time() - processor
         epochs = read_history(Path(folder)).epochs
-    defaults = asdict(TrainingSettings())
+    defaults = Recipe(strategy="scratch").trained_by()
     score = _test_score(network, test, norm, settings, outcome.batch)
     result = {
         "test_accuracy": score,
@@ -104,7 +105,7 @@ def fashion(which: str, seed: int = 0) -> None:
         "pictures_per_second": round(outcome.pictures_per_second),
         "precision": outcome.precision,
         "load_average": round(os.getloadavg()[0], 1),
-        "settings": {name: value for name, value in asdict(settings).items() if value != defaults[name]},
+        "settings": {name: value for name, value in settings.trained_by().items() if value != defaults[name]},
     }
     keep("training", {f"fashion-mnist {which} seed {seed}": result})
 
@@ -114,9 +115,7 @@ def _say(event: Event) -> None:
         print(f"epoch {event.epoch}: {event.seconds:.0f} s, train {event.train}, val {event.val}", flush=True)
 
 
-def _test_score(
-    network: nn.Module, test: Pictures, norm: Normalization, settings: TrainingSettings, batch: int
-) -> float:
+def _test_score(network: nn.Module, test: Pictures, norm: Normalization, settings: Recipe, batch: int) -> float:
     plan = Plan(10, 1.0, batch, batch, 1, 1, "float32", torch.get_num_threads())
     task = task_of(replace(settings, augment="none"), plan, test, norm, World(), "cpu")
     with preparing_pool() as pool:
@@ -179,7 +178,8 @@ def _pictures(case: Case) -> Pictures:
 
 def _graft_speed(case: Case, pictures: Pictures) -> tuple[float, str]:
     """Pictures a second between the first line of the history and the last, and the precision chosen."""
-    settings = TrainingSettings(
+    settings = Recipe(
+        strategy="scratch",
         epochs=1,
         batch=case.batch,
         optimizer="momentum",

@@ -42,10 +42,10 @@ def graft(network: str, folder: Path) -> dict[str, float]:
     from graft.training.loop.history import read_history
     from graft.training.loop.pictures import from_array
     from graft.training.recipe.normalize import channel_statistics
-    from graft.training.recipe.settings import TrainingSettings
+    from graft.training.recipe.settings import Recipe
 
     side, grey = SIDES[network], network == "lenet5"
-    settings = TrainingSettings(epochs=2, batch=BATCH, optimizer="momentum", rate=RATE, momentum=MOMENTUM,
+    settings = Recipe(strategy="scratch", epochs=2, batch=BATCH, optimizer="momentum", rate=RATE, momentum=MOMENTUM,
                                 schedule="constant", augment="flip", weight_decay=0.0)  # fmt: skip
     collection = scan(folder)
     with tempfile.TemporaryDirectory() as work:

@@ -28,7 +28,7 @@ from graft.training.loop.pictures import Pictures, from_array
 from graft.training.recipe.normalize import channel_statistics
 from graft.training.recipe.optimizers import OPTIMIZERS
 from graft.training.recipe.schedules import SCHEDULES
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 PICTURES: Final = Path(__file__).parent.parent / "docs" / "pictures"
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9", "#8c564b", "#7f7f7f")
@@ -55,7 +55,7 @@ def clothes(train: int, val: int, *, pool: int = 1) -> tuple[Pictures, Pictures]
     return whole.take(np.arange(train)), whole.take(np.arange(train, train + val))
 
 
-def trained(name: str, network: nn.Module, sets: tuple[Pictures, Pictures], settings: TrainingSettings) -> Run:
+def trained(name: str, network: nn.Module, sets: tuple[Pictures, Pictures], settings: Recipe) -> Run:
     """Train one network and read its history."""
     train, val = sets
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,8 @@ def degradation() -> None:
     """Training error of plain and residual networks of 20 and 56 layers. Source: He et al., CVPR 2016, fig. 6."""
     train, val = clothes(5_000, 2_000, pool=2)
     sets = train.in_colour(), val.in_colour()
-    settings = TrainingSettings(
+    settings = Recipe(
+        strategy="scratch",
         epochs=16, batch=128, optimizer="nesterov", rate=0.1, schedule="step", augment="none", weight_decay=1e-4,
         clip=5.0,
     )  # fmt: skip
@@ -91,8 +92,8 @@ def activations() -> None:
     for name in ("relu", "tanh", "sigmoid"):
         runs = []
         for rate in RATES:
-            settings = TrainingSettings(epochs=10, batch=128, optimizer="momentum", rate=rate, schedule="constant",
-                                        augment="none", weight_decay=0.0)  # fmt: skip
+            settings = Recipe(strategy="scratch", epochs=10, batch=128, optimizer="momentum", rate=rate,
+                              schedule="constant", augment="none", weight_decay=0.0)  # fmt: skip
             network = with_activation(create("lecture_net", seed=0), name)
             runs.append(trained(f"{name}, rate {rate:g}", network, sets, settings))
         tried += runs
@@ -108,7 +109,7 @@ def optimizers() -> None:
     train, val = (pictures.padded(32) for pictures in clothes(55_000, 5_000))
     runs = [
         trained(card.name, create("lenet5", seed=0), (train, val),
-                TrainingSettings(epochs=3, batch=64, optimizer=card.name, augment="none"))
+                Recipe(strategy="scratch", epochs=3, batch=64, optimizer=card.name, augment="none"))
         for card in OPTIMIZERS if card.gradients and not card.whole_set
     ]  # fmt: skip
     keep("training_studies", {"optimizers": _table(runs)})
@@ -120,7 +121,8 @@ def schedules() -> None:
     train, val = (pictures.padded(32) for pictures in clothes(55_000, 5_000))
     runs = [
         trained(card.name, create("lenet5", seed=0), (train, val),
-                TrainingSettings(epochs=3, batch=64, optimizer="nesterov", schedule=card.name, augment="none"))
+                Recipe(strategy="scratch", epochs=3, batch=64, optimizer="nesterov", schedule=card.name,
+                       augment="none"))
         for card in SCHEDULES
     ]  # fmt: skip
     keep("training_studies", {"schedules": _table(runs)})

@@ -9,10 +9,10 @@ import torch
 from graft.errors import UsageError
 from graft.finetune.growing import Growing
 from graft.training.loop.pictures import Pictures, from_array
-from graft.training.loop.source import Recipe, Source
+from graft.training.loop.source import Batching, Source
 
 COUNT = 12
-RECIPE = Recipe(None, 3, seed=1)
+RECIPE = Batching(None, 3, seed=1)
 
 
 def pictures(side: int, *, labels: int = 3) -> Pictures:
@@ -27,8 +27,8 @@ def test_the_first_epochs_are_small_and_the_others_full() -> None:
     growing: Source = Growing(SMALL, FULL, until=2)
     positions = np.array([3, 0, 11])
     for epoch, expected in ((0, SMALL), (1, SMALL), (2, FULL), (7, FULL)):
-        found = growing.batch(positions, recipe=RECIPE, epoch=epoch)
-        alone = expected.batch(positions, recipe=RECIPE, epoch=epoch)
+        found = growing.batch(positions, batching=RECIPE, epoch=epoch)
+        alone = expected.batch(positions, batching=RECIPE, epoch=epoch)
         assert torch.equal(found.x, alone.x)
         assert torch.equal(found.target, alone.target)
 
@@ -37,8 +37,8 @@ def test_a_part_is_a_part_of_both_sizes() -> None:
     part = Growing(SMALL, FULL, until=1).take(np.array([4, 2, 9]))
     assert (len(part), part.shape, part.ids.tolist(), part.labels.tolist()) == (3, (16, 16, 3), [4, 2, 9], [1, 2, 0])
     for epoch, expected in ((0, SMALL), (1, FULL)):
-        x = part.batch(np.array([2, 0]), recipe=RECIPE, epoch=epoch).x
-        assert torch.equal(x, expected.batch(np.array([9, 4]), recipe=RECIPE, epoch=epoch).x)
+        x = part.batch(np.array([2, 0]), batching=RECIPE, epoch=epoch).x
+        assert torch.equal(x, expected.batch(np.array([9, 4]), batching=RECIPE, epoch=epoch).x)
 
 
 def test_the_identity_changes_with_either_size_and_with_the_epoch_between() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from graft.training.recipe.normalize import Normalization
 from numpy.typing import NDArray
 from torch import nn
 
@@ -23,13 +24,12 @@ from graft.finetune.map_source import MapSource, epoch_views
 from graft.finetune.maps import Maps, keep_maps, open_lower
 from graft.models.network import cut
 from graft.training.loop.pictures import Pictures
-from graft.training.loop.source import Recipe, Source
-from graft.training.recipe.normalize import Normalization
+from graft.training.loop.source import Batching, Source
 
 COUNT, VIEWS, SHAPE = 40, 3, (5, 2, 4)
-PLAIN = Recipe(None, 3, seed=1)
-VARIED = Recipe(None, 3, seed=1, policy=policy("resized-crop"))
-FLIPPED = Recipe(None, 3, seed=1, policy=policy("resized-crop,flip"))
+PLAIN = Batching(None, 3, seed=1)
+VARIED = Batching(None, 3, seed=1, policy=policy("resized-crop"))
+FLIPPED = Batching(None, 3, seed=1, policy=policy("resized-crop,flip"))
 EVERY = np.arange(COUNT)
 
 
@@ -57,12 +57,12 @@ def test_without_a_policy_the_plain_maps_come_channels_last(source: MapSource) -
     positions = np.array([7, 0, 39, 7])
     typed: Source = source
     for epoch in (0, 1, 5):
-        batch = typed.batch(positions, recipe=PLAIN, epoch=epoch)
+        batch = typed.batch(positions, batching=PLAIN, epoch=epoch)
         assert batch.x.dtype == torch.float32
         assert batch.x.is_contiguous(memory_format=torch.channels_last)
         assert batch.x.numpy().tolist() == np.stack([stored(i, 0) for i in positions]).astype(np.float32).tolist()
         assert batch.target.tolist() == [1, 0, 0, 1]
-    as_rows = source.batch(positions, recipe=Recipe(None, 3, seed=1, channels_last=False), epoch=0)
+    as_rows = source.batch(positions, batching=Batching(None, 3, seed=1, channels_last=False), epoch=0)
     assert as_rows.x.is_contiguous()
     assert torch.equal(as_rows.x, batch.x)
 
@@ -82,7 +82,7 @@ def test_every_view_comes_once_before_any_comes_again(source: MapSource) -> None
 
 def test_an_epoch_takes_its_views(source: MapSource) -> None:
     for epoch in range(5):
-        x = source.batch(EVERY, recipe=VARIED, epoch=epoch).x.numpy()
+        x = source.batch(EVERY, batching=VARIED, epoch=epoch).x.numpy()
         views = epoch_views(VARIED.seed, epoch, source.ids, VIEWS)
         expected = np.stack([stored(picture, view) for picture, view in zip(EVERY, views, strict=True)])
         assert (x == expected).all()
@@ -91,9 +91,9 @@ def test_an_epoch_takes_its_views(source: MapSource) -> None:
 def test_half_the_maps_are_mirrored_each_by_itself(source: MapSource) -> None:
     mirrored = []
     for epoch in range(10):
-        straight = source.batch(EVERY, recipe=VARIED, epoch=epoch).x
-        found = source.batch(EVERY, recipe=FLIPPED, epoch=epoch).x
-        alone = torch.cat([source.batch(EVERY[i : i + 1], recipe=FLIPPED, epoch=epoch).x for i in EVERY])
+        straight = source.batch(EVERY, batching=VARIED, epoch=epoch).x
+        found = source.batch(EVERY, batching=FLIPPED, epoch=epoch).x
+        alone = torch.cat([source.batch(EVERY[i : i + 1], batching=FLIPPED, epoch=epoch).x for i in EVERY])
         assert torch.equal(found, alone)
         as_they_are = (found == straight).flatten(1).all(dim=1)
         turned = (found.numpy() == straight.numpy()[:, :, :, ::-1]).reshape(COUNT, -1).all(axis=1)
@@ -104,9 +104,9 @@ def test_half_the_maps_are_mirrored_each_by_itself(source: MapSource) -> None:
 
 
 def test_maps_are_mixed_as_pictures_are(source: MapSource) -> None:
-    recipe = Recipe(None, 3, seed=4, mixing=("mixup", 0.4))
-    batch = source.batch(EVERY[:8], recipe=recipe, epoch=2)
-    plain = source.batch(EVERY[:8], recipe=PLAIN, epoch=2)
+    batching = Batching(None, 3, seed=4, mixing=("mixup", 0.4))
+    batch = source.batch(EVERY[:8], batching=batching, epoch=2)
+    plain = source.batch(EVERY[:8], batching=PLAIN, epoch=2)
     shares = nn.functional.one_hot(plain.target, 3).float()
     x, target = mix(plain.x, shares, kind="mixup", alpha=0.4, seed=4, epoch=2, samples=source.ids[:8])
     assert torch.equal(batch.x, x)
@@ -118,8 +118,8 @@ def test_a_part_keeps_numbers_and_maps(source: MapSource) -> None:
     part = source.take(np.array([30, 2, 17]))
     assert (len(part), part.shape) == (3, SHAPE)
     assert part.ids.tolist() == [130, 102, 117]
-    one = part.batch(np.array([2, 0]), recipe=FLIPPED, epoch=3)
-    assert torch.equal(one.x, source.batch(np.array([17, 30]), recipe=FLIPPED, epoch=3).x)
+    one = part.batch(np.array([2, 0]), batching=FLIPPED, epoch=3)
+    assert torch.equal(one.x, source.batch(np.array([17, 30]), batching=FLIPPED, epoch=3).x)
     assert one.target.tolist() == [17 % 3, 30 % 3]
 
 
@@ -159,7 +159,9 @@ def test_training_on_maps_is_training_on_pictures(tmp_path: Path) -> None:
         upper = deepcopy(above)
         optimizer = torch.optim.SGD(upper.parameters(), lr=0.001)
         for epoch in range(3):
-            batch = source.batch(ids[epoch * 4 : epoch * 4 + 4], recipe=Recipe(normalization, 4, seed=0), epoch=epoch)
+            batch = source.batch(
+                ids[epoch * 4 : epoch * 4 + 4], batching=Batching(normalization, 4, seed=0), epoch=epoch
+            )
             with torch.no_grad():
                 x = first(batch.x)
             optimizer.zero_grad()

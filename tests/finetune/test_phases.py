@@ -11,14 +11,14 @@ from finetune.kept import built
 from graft.errors import UsageError
 from graft.finetune.phases import Plan, _depths, give_head, make_plan, small_side, varied, with_batch
 from graft.models.network import head
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
-AUGMENTED = TrainingSettings(epochs=6, augment="standard")
-PLAIN = TrainingSettings(epochs=6, augment="flip")
+AUGMENTED = Recipe(strategy="scratch", epochs=6, augment="standard")
+PLAIN = Recipe(strategy="scratch", epochs=6, augment="flip")
 
 
 def test_without_a_budget_there_are_four_views_or_as_many_as_epochs_or_one_without_augmentation() -> None:
-    two = TrainingSettings(epochs=2, augment="light")
+    two = Recipe(strategy="scratch", epochs=2, augment="light")
     assert make_plan(AUGMENTED, left=None, per_view=0.0, whole=False, small=False) == Plan(4)
     assert make_plan(two, left=None, per_view=0.0, whole=True, small=False) == Plan(2)
     assert make_plan(PLAIN, left=None, per_view=0.0, whole=False, small=False) == Plan(1)
@@ -28,12 +28,12 @@ def test_without_a_budget_there_are_four_views_or_as_many_as_epochs_or_one_witho
 def test_two_thirds_of_the_views_are_small_where_they_may_be_and_one_is_not(
     epochs: int, views: int, small: int
 ) -> None:
-    training = TrainingSettings(epochs=epochs, augment="standard")
+    training = Recipe(strategy="scratch", epochs=epochs, augment="standard")
     assert make_plan(training, left=None, per_view=0.0, whole=False, small=True) == Plan(views, small=small)
 
 
 def test_a_run_that_may_stop_early_has_no_small_views() -> None:
-    patient = TrainingSettings(epochs=6, augment="standard", patience=2)
+    patient = Recipe(strategy="scratch", epochs=6, augment="standard", patience=2)
     assert make_plan(patient, left=None, per_view=0.0, whole=False, small=True) == Plan(4)
 
 
@@ -89,13 +89,13 @@ def test_flips_alone_make_no_views() -> None:
 
 def test_a_batch_is_chosen_where_the_settings_leave_it_open() -> None:
     sizes = {4: 4, 8: 8, 200: 8, 500: 15, 1024: 32, 9000: 32}
-    assert {n: with_batch(TrainingSettings(), n).batch for n in sizes} == sizes
-    assert with_batch(TrainingSettings(accumulate=4), 20).batch == 5
-    assert with_batch(TrainingSettings(batch=16), 21).batch == 16
+    assert {n: with_batch(Recipe(strategy="scratch"), n).batch for n in sizes} == sizes
+    assert with_batch(Recipe(strategy="scratch", accumulate=4), 20).batch == 5
+    assert with_batch(Recipe(strategy="scratch", batch=16), 21).batch == 16
     with pytest.raises(UsageError, match="batch must be at most the 21 pictures of the training split, got 64"):
-        with_batch(TrainingSettings(batch=64), 21)
+        with_batch(Recipe(strategy="scratch", batch=64), 21)
     with pytest.raises(UsageError, match="batch times accumulate must be at most the 3 pictures"):
-        with_batch(TrainingSettings(accumulate=40), 3)
+        with_batch(Recipe(strategy="scratch", accumulate=40), 3)
 
 
 def test_the_head_that_is_given_gives_the_logits() -> None:

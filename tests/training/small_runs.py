@@ -18,7 +18,7 @@ from torch import nn
 from graft.training.loop.fit import Outcome, fit
 from graft.training.loop.pictures import Pictures, from_array
 from graft.training.recipe.normalize import channel_statistics
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 
 def bars(count: int, *, seed: int = 0, side: int = 12) -> Pictures:
@@ -52,12 +52,19 @@ def small_network(seed: int = 0, *, batch_norm: bool = True, dropout: float = 0.
         )
 
 
-SETTINGS = TrainingSettings(
-    epochs=3, batch=16, optimizer="nesterov", rate=0.05, schedule="one-cycle", augment="light", precision="float32"
+SETTINGS = Recipe(
+    strategy="scratch",
+    epochs=3,
+    batch=16,
+    optimizer="nesterov",
+    rate=0.05,
+    schedule="one-cycle",
+    augment="light",
+    precision="float32",
 )
 
 
-def train(folder: Path, settings: TrainingSettings = SETTINGS, **given: Any) -> Outcome:
+def train(folder: Path, settings: Recipe = SETTINGS, **given: Any) -> Outcome:
     """One small run. given: what `fit` is given besides."""
     training, validation = given.pop("pictures", (bars(200), bars(60, seed=1)))
     network = given.pop("network", None) or small_network()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.errors import UsageError
-from graft.training.loop.source import Batch, Positions, Recipe, Source
+from graft.training.loop.source import Batch, Batching, Positions, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,10 @@ class Growing:
         """The samples at `positions` (n,), in that order; they keep their numbers."""
         return replace(self, small=self.small.take(positions), full=self.full.take(positions))
 
-    def batch(self, positions: Positions, *, recipe: Recipe, epoch: int) -> Batch:
+    def batch(self, positions: Positions, *, batching: Batching, epoch: int) -> Batch:
         """Of the small ones in the epochs before `until`, of the full ones from then on."""
         source = self.small if epoch < self.until else self.full
-        return source.batch(positions, recipe=recipe, epoch=epoch)
+        return source.batch(positions, batching=batching, epoch=epoch)
 
     def identity(self) -> bytes:
         """Of both, and when one follows the other."""

@@ -13,7 +13,7 @@ from graft.data.augmentation.draw import uniforms
 from graft.data.augmentation.mixing import mix
 from graft.errors import UsageError
 from graft.finetune.maps import Maps
-from graft.training.loop.source import Batch, Positions, Recipe
+from graft.training.loop.source import Batch, Batching, Positions
 
 # Streams of `graft.data.augmentation.draw`, apart from those that it and the places of a policy take.
 VIEW_STREAM: Final = 2**32 - 16
@@ -52,25 +52,25 @@ class MapSource:
         """The pictures at `positions` (n,), in that order; they keep their numbers."""
         return replace(self, labels=self.labels[positions], ids=self.ids[positions], rows=self.rows[positions])
 
-    def batch(self, positions: Positions, *, recipe: Recipe, epoch: int) -> Batch:
+    def batch(self, positions: Positions, *, batching: Batching, epoch: int) -> Batch:
         """The maps at `positions` (n,), x (n, C, h, w): of the epoch's views, or of the plain ones without a policy.
 
         With flips in the policy, a random half is mirrored: nearly what the mirrored pictures would give, exactly so
         only where no stride or padding of the layers below tells left from right.
         """
         ids = self.ids[positions]
-        views = epoch_views(recipe.seed, epoch, ids, self.maps.views if recipe.policy else 1)
+        views = epoch_views(batching.seed, epoch, ids, self.maps.views if batching.policy else 1)
         stored = torch.from_numpy(self.maps.read(self.rows[positions], views))  # (n, h, w, C) float16
         x = stored.permute(0, 3, 1, 2).to(torch.float32)  # (n, C, h, w), channels-last as it lies
-        if recipe.flip:
-            mirrored = torch.from_numpy(uniforms(recipe.seed, epoch, ids, FLIP_STREAM, 1)[:, 0] < 0.5)
+        if batching.flip:
+            mirrored = torch.from_numpy(uniforms(batching.seed, epoch, ids, FLIP_STREAM, 1)[:, 0] < 0.5)
             x[mirrored] = x[mirrored].flip(3)
         target = torch.from_numpy(self.labels[positions])
-        if recipe.mixing:
-            kind, alpha = recipe.mixing
-            shares = torch.nn.functional.one_hot(target, recipe.classes).to(torch.float32)  # (n, K)
-            x, target = mix(x, shares, kind=kind, alpha=alpha, seed=recipe.seed, epoch=epoch, samples=ids)
-        memory = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        if batching.mixing:
+            kind, alpha = batching.mixing
+            shares = torch.nn.functional.one_hot(target, batching.classes).to(torch.float32)  # (n, K)
+            x, target = mix(x, shares, kind=kind, alpha=alpha, seed=batching.seed, epoch=epoch, samples=ids)
+        memory = torch.channels_last if batching.channels_last else torch.contiguous_format
         return Batch(x.contiguous(memory_format=memory), target)
 
     def identity(self) -> bytes:

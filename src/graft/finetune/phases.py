@@ -39,7 +39,7 @@ from graft.training.loop.pictures import Pictures
 from graft.training.loop.plan import pictures_per_step
 from graft.training.loop.source import Source
 from graft.training.recipe.normalize import Normalization
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 Watch = Callable[[Event], None]
 
@@ -109,7 +109,7 @@ def give_head(network: nn.Module, weight: NDArray[np.float32], bias: NDArray[np.
     classifier[-1] = linear
 
 
-def with_batch(training: TrainingSettings, pictures: int) -> TrainingSettings:
+def with_batch(training: Recipe, pictures: int) -> Recipe:
     """The settings with a batch: theirs, else BATCH, or fewer where there are few pictures to learn from.
 
     Raises UsageError, before any map is made, for a batch that is larger than that.
@@ -121,7 +121,7 @@ def with_batch(training: TrainingSettings, pictures: int) -> TrainingSettings:
     return training
 
 
-def varied(training: TrainingSettings) -> tuple[Augmentation, ...]:
+def varied(training: Recipe) -> tuple[Augmentation, ...]:
     """The augmentations that tell the views of a picture apart; maps are flipped as they are, so flips do not."""
     return tuple(each for each in policy(training.augment) if each.name != "flip")
 
@@ -143,7 +143,7 @@ def small_side(built: Built, size: int) -> int | None:
     return side
 
 
-def make_plan(training: TrainingSettings, *, left: float | None, per_view: float, whole: bool, small: bool) -> Plan:
+def make_plan(training: Recipe, *, left: float | None, per_view: float, whole: bool, small: bool) -> Plan:
     """How many views are kept, and how long the phases may take.
 
     left: seconds, all in all, None without a budget; where next to none are left, each phase still takes a step.
@@ -167,7 +167,7 @@ def tune_on_maps(
     stage: str,
     lower: Lower,
     material: Material,
-    training: TrainingSettings,
+    training: Recipe,
     plan: Plan,
     *,
     small: Lower | None = None,
@@ -217,7 +217,7 @@ def tune_on_pictures(
     built: Built,
     stage: str,
     material: Material,
-    training: TrainingSettings,
+    training: Recipe,
     plan: Plan,
     *,
     after: bool,
@@ -256,7 +256,7 @@ def _fitted(
     network: nn.Module,
     train: Source,
     val: Source,
-    training: TrainingSettings,
+    training: Recipe,
     normalization: Normalization | None,
     depths: Mapping[str, int],
     folder: Path,

@@ -20,7 +20,7 @@ from graft.training.loop.fit import fit
 from graft.training.loop.history import End, History, read_history
 from graft.training.loop.pictures import from_array
 from graft.training.recipe.normalize import channel_statistics
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 from training.checks.drawn_curves import KINDS, Scene, cosine, decay, run
 
 EACH = 25  # seeds; the constants of the rules were chosen on others
@@ -44,7 +44,7 @@ def test_drawn_curves_vary_as_they_should() -> None:
 
 
 def test_advice_names_settings_that_exist() -> None:
-    settings = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(TrainingSettings)}
+    settings = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Recipe)}
     advice = " ".join(verdict(draw(FIRST))[0].advice for draw in KINDS.values())
     flags = set(re.findall(r"--[a-z-]+", advice))
     assert len(flags) >= 8
@@ -215,7 +215,8 @@ def test_a_real_run_gets_the_verdict_it_was_made_for(
     pictures = from_array(pixels[wanted], np.searchsorted(case.classes, labels[wanted]))
     train, val = pictures.take(np.arange(case.train)), pictures.take(np.arange(case.train, case.train + 1000))
     torch.manual_seed(0)
-    settings = TrainingSettings(
+    settings = Recipe(
+        strategy="scratch",
         rate=case.rate, epochs=case.epochs, schedule=case.schedule, batch=64, augment="none", weight_decay=0.0,
         precision="float32",
     )  # fmt: skip

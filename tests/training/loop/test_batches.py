@@ -14,7 +14,7 @@ from graft.data.augmentation.augment import policy
 from graft.training.loop import batches
 from graft.training.loop.batches import ahead, epoch_steps, preparing_pool, shard, split
 from graft.training.loop.pictures import from_array
-from graft.training.loop.source import Recipe
+from graft.training.loop.source import Batching
 from graft.training.recipe.normalize import Normalization, channel_statistics
 
 RANDOM = np.random.default_rng(0)
@@ -39,9 +39,9 @@ def test_split_keeps_the_order() -> None:
 
 
 def test_a_prepared_batch_is_the_pictures_scaled_and_normalised() -> None:
-    recipe = Recipe(Normalization(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)), classes=4, seed=0)
+    batching = Batching(Normalization(np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32)), classes=4, seed=0)
     wanted = np.array([4, 0, 59])
-    batch = PICTURES.batch(wanted, recipe=recipe, epoch=0)
+    batch = PICTURES.batch(wanted, batching=batching, epoch=0)
     expected = (PICTURES.read(wanted) / 255 - 0.5) / 0.25
     np.testing.assert_allclose(batch.x.permute(0, 2, 3, 1).numpy(), expected, atol=1e-6)
     assert batch.target.tolist() == PICTURES.labels[wanted].tolist()
@@ -49,32 +49,34 @@ def test_a_prepared_batch_is_the_pictures_scaled_and_normalised() -> None:
 
 
 def test_a_picture_is_augmented_alike_in_any_batch_and_anew_in_each_epoch() -> None:
-    recipe = Recipe(channel_statistics(PICTURES), classes=4, seed=3, policy=policy("standard"))
-    many = PICTURES.batch(np.arange(20), recipe=recipe, epoch=5).x
-    few = PICTURES.take(np.arange(10, 20)).batch(np.array([4, 2]), recipe=recipe, epoch=5).x
+    batching = Batching(channel_statistics(PICTURES), classes=4, seed=3, policy=policy("standard"))
+    many = PICTURES.batch(np.arange(20), batching=batching, epoch=5).x
+    few = PICTURES.take(np.arange(10, 20)).batch(np.array([4, 2]), batching=batching, epoch=5).x
     torch.testing.assert_close(few, many[[14, 12]], rtol=0, atol=1e-6)
-    assert (PICTURES.batch(np.arange(20), recipe=recipe, epoch=6).x - many).abs().max() > 0.1
+    assert (PICTURES.batch(np.arange(20), batching=batching, epoch=6).x - many).abs().max() > 0.1
 
 
 def test_mixing_turns_labels_into_shares() -> None:
-    recipe = Recipe(channel_statistics(PICTURES), classes=4, seed=0, mixing=("mixup", 0.4))
-    target = PICTURES.batch(np.arange(30), recipe=recipe, epoch=0).target
+    batching = Batching(channel_statistics(PICTURES), classes=4, seed=0, mixing=("mixup", 0.4))
+    target = PICTURES.batch(np.arange(30), batching=batching, epoch=0).target
     assert target.shape == (30, 4)
     torch.testing.assert_close(target.sum(dim=1), torch.ones(30))
     assert ((target > 0.01) & (target < 0.99)).any()
-    assert PICTURES.batch(np.arange(30), recipe=recipe.plain(), epoch=0).target.dtype == torch.int64
+    assert PICTURES.batch(np.arange(30), batching=batching.plain(), epoch=0).target.dtype == torch.int64
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_batches_do_not_depend_on_the_number_of_threads(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = Recipe(channel_statistics(PICTURES), classes=4, seed=0, policy=policy("strong"), mixing=("cutmix", 1.0))
+    batching = Batching(
+        channel_statistics(PICTURES), classes=4, seed=0, policy=policy("strong"), mixing=("cutmix", 1.0)
+    )
     parts = split(np.arange(60), 7)
     torch.set_num_threads(1)
-    alone = [PICTURES.batch(part, recipe=recipe, epoch=0) for part in parts]
+    alone = [PICTURES.batch(part, batching=batching, epoch=0) for part in parts]
     torch.set_num_threads(2)
     monkeypatch.setattr(batches, "THREADS", threads)
     with preparing_pool() as pool:
-        together = list(ahead(partial(PICTURES.batch, recipe=recipe, epoch=0), parts, pool))
+        together = list(ahead(partial(PICTURES.batch, batching=batching, epoch=0), parts, pool))
     assert torch.get_num_threads() == 2  # the caller's own number is left as it was
     torch.set_num_threads(1)
     for one, other in zip(alone, together, strict=True):

@@ -17,7 +17,7 @@ from graft.training.loop.checkpoint import read
 from graft.training.loop.distributed import World, here
 from graft.training.loop.history import read_history
 from graft.training.loop.plan import refuse_unfit
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 from training.small_runs import SETTINGS, bars, small_network, train
 
 PLAIN = replace(SETTINGS, batch=40, epochs=2, l2=1e-3, clip=1.0, ema=0.9)
@@ -25,7 +25,7 @@ BY_DEPTH = replace(PLAIN, layer_decay=0.5, head_epochs=0.4, unfreeze="gradual")
 DEPTHS = {"0.weight": 2, "0.bias": 2, "4.weight": 1, "4.bias": 1, "9.weight": 0, "9.bias": 0}
 
 
-def _one_of_two(rank: int, meeting: str, folder: str, plain: TrainingSettings, accumulate: int) -> None:
+def _one_of_two(rank: int, meeting: str, folder: str, plain: Recipe, accumulate: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     settings = replace(plain, batch=40 // accumulate, accumulate=accumulate)
@@ -36,9 +36,7 @@ def _one_of_two(rank: int, meeting: str, folder: str, plain: TrainingSettings, a
 
 
 @pytest.mark.parametrize(("plain", "accumulate"), [(PLAIN, 1), (BY_DEPTH, 2)], ids=["plain", "by depth"])
-def test_two_processes_end_as_one_with_the_same_global_batch(
-    tmp_path: Path, plain: TrainingSettings, accumulate: int
-) -> None:
+def test_two_processes_end_as_one_with_the_same_global_batch(tmp_path: Path, plain: Recipe, accumulate: int) -> None:
     alone = train(tmp_path / "alone", plain, network=small_network(batch_norm=False, dropout=0.0), depths=DEPTHS)
     with tempfile.TemporaryDirectory() as place:
         arguments: tuple[Any, ...] = (f"{place}/meeting", str(tmp_path / "two"), plain, accumulate)

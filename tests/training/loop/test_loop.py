@@ -19,10 +19,10 @@ from graft.training.cpu import precision
 from graft.training.loop import fit as loop
 from graft.training.loop.history import Event, read_history
 from graft.training.loop.pictures import from_array
-from graft.training.loop.source import Batch, Positions, Recipe
+from graft.training.loop.source import Batch, Batching, Positions
 from graft.training.recipe.losses import cross_entropy
 from graft.training.recipe.normalize import channel_statistics
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 from training.small_runs import SETTINGS, bars, same_bits, small_network, train
 
 
@@ -53,7 +53,8 @@ def test_one_step_of_plain_sgd_is_the_formula(tmp_path: Path) -> None:
     pictures = bars(40)
     network = small_network(batch_norm=False, dropout=0.0)
     twin = small_network(batch_norm=False, dropout=0.0)
-    settings = TrainingSettings(
+    settings = Recipe(
+        strategy="scratch",
         epochs=1,
         batch=40,
         optimizer="sgd",
@@ -74,7 +75,7 @@ def test_one_step_of_plain_sgd_is_the_formula(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(10, 4), (20, 2)])
 def test_accumulated_batches_make_the_step_of_one_large_batch(tmp_path: Path, batch: int, accumulate: int) -> None:
-    def weights(folder: str, settings: TrainingSettings) -> dict[str, torch.Tensor]:
+    def weights(folder: str, settings: Recipe) -> dict[str, torch.Tensor]:
         network = small_network(batch_norm=False, dropout=0.0)
         return train(tmp_path / folder, settings, network=network, pictures=(bars(120), None)).state
 
@@ -206,12 +207,12 @@ class Maps:
     def take(self, positions: Positions) -> Maps:
         return replace(self, labels=self.labels[positions], ids=self.ids[positions])
 
-    def batch(self, positions: Positions, *, recipe: Recipe, epoch: int) -> Batch:
-        assert recipe.normalization is None
+    def batch(self, positions: Positions, *, batching: Batching, epoch: int) -> Batch:
+        assert batching.normalization is None
         drawn = [np.random.default_rng((epoch, each)).random(self.shape) for each in self.ids[positions]]
         x = torch.from_numpy(np.stack(drawn)).float()
         x[torch.arange(len(x)), self.labels[positions]] += 1
-        return Batch(x.flip(3) if recipe.flip else x, torch.from_numpy(self.labels[positions]))
+        return Batch(x.flip(3) if batching.flip else x, torch.from_numpy(self.labels[positions]))
 
     def identity(self) -> bytes:
         return self.labels.tobytes() + self.ids.tobytes()

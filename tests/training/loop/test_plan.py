@@ -7,7 +7,7 @@ import pytest
 
 from graft.training.loop.plan import batch_of, fingerprint, pictures_per_step, steps_within
 from graft.training.recipe.normalize import Normalization, channel_statistics
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 from training.small_runs import bars
 
 
@@ -23,17 +23,17 @@ def test_steps_that_fit_in_a_budget() -> None:
 
 
 def test_pictures_of_a_step() -> None:
-    assert pictures_per_step(TrainingSettings(batch=10, accumulate=3), 100) == 30
-    assert pictures_per_step(TrainingSettings(batch=10, optimizer="gd"), 100) == 100
-    assert pictures_per_step(TrainingSettings(batch=128, optimizer="gd"), 100) == 100
+    assert pictures_per_step(Recipe(strategy="scratch", batch=10, accumulate=3), 100) == 30
+    assert pictures_per_step(Recipe(strategy="scratch", batch=10, optimizer="gd"), 100) == 100
+    assert pictures_per_step(Recipe(strategy="scratch", batch=128, optimizer="gd"), 100) == 100
 
 
 @pytest.mark.parametrize(
     ("pictures", "batch"), [(3, 3), (43, 8), (255, 8), (256, 16), (720, 32), (2048, 128), (10**6, 128)]
 )
 def test_a_batch_that_is_left_out_fits_the_pictures(pictures: int, batch: int) -> None:
-    assert batch_of(TrainingSettings(), pictures) == batch
-    assert batch_of(TrainingSettings(batch=5), pictures) == 5
+    assert batch_of(Recipe(strategy="scratch"), pictures) == batch
+    assert batch_of(Recipe(strategy="scratch", batch=5), pictures) == 5
 
 
 def test_fingerprint_changes_with_labels_numbers_split_and_normalisation() -> None:

@@ -17,7 +17,7 @@ import torch
 from graft.errors import BadModel
 from graft.training.loop.checkpoint import load_newest
 from graft.training.loop.history import Event, read_history
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 from training import small_runs
 from training.small_runs import KILLED, SETTINGS, same_bits, train
 
@@ -171,4 +171,4 @@ def test_settings_survive_the_checkpoint(tmp_path: Path) -> None:
     train(tmp_path, replace(SETTINGS, epochs=1, ema=0.9))
     checkpoint, _ = load_newest(tmp_path)
     assert checkpoint is not None
-    assert TrainingSettings(**checkpoint.facts["settings"]) == replace(SETTINGS, epochs=1, ema=0.9)
+    assert Recipe(strategy="scratch", **checkpoint.facts["settings"]) == replace(SETTINGS, epochs=1, ema=0.9)

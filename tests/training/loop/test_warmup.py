@@ -9,12 +9,12 @@ import pytest
 
 from graft.errors import UsageError
 from graft.training.loop.step import rate_at
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 
 def rate(steps: int, budget: float | None) -> float:
     """The first step's rate, of 1, in a run of so many steps, four an epoch, with half an epoch of warm-up."""
-    settings = TrainingSettings(warmup=0.5, schedule="constant", budget=budget)
+    settings = Recipe(strategy="scratch", warmup=0.5, schedule="constant", budget=budget)
     task = SimpleNamespace(plan=SimpleNamespace(steps=steps, steps_per_epoch=4, rate=1.0), settings=settings)
     state = SimpleNamespace(step=0, plateau=SimpleNamespace(factor=1.0))
     return rate_at(cast(Any, task), cast(Any, state))

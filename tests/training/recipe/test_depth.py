@@ -14,7 +14,7 @@ from graft.errors import UsageError
 from graft.training.loop.history import Event
 from graft.training.recipe.depth import Unfreezing, depths_of, lectures_decay
 from graft.training.recipe.optimizers import parameter_groups
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 from training.small_runs import KILLED, SETTINGS, bars, same_bits, small_network, train
 
 DEPTHS = {
@@ -63,7 +63,8 @@ def test_stages_join_in_equal_parts_of_the_first_half() -> None:
 def test_one_step_of_plain_sgd_is_scaled_by_depth(tmp_path: Path) -> None:
     """w ← w − ε · 0.5^depth ∇, against the gradient of the same loss by torch alone."""
     network, twin = (small_network(batch_norm=False, dropout=0.0) for _ in range(2))
-    settings = TrainingSettings(
+    settings = Recipe(
+        strategy="scratch",
         epochs=1, batch=40, optimizer="sgd", rate=0.5, schedule="constant", weight_decay=0.0, augment="none",
         precision="float32", layer_decay=0.5,
     )  # fmt: skip

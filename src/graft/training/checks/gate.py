@@ -30,7 +30,7 @@ from graft.training.checks.gate_samples import (
     two_samples,
 )
 from graft.training.loop.pictures import Pictures
-from graft.training.loop.source import Recipe
+from graft.training.loop.source import Batching
 from graft.training.recipe.normalize import Normalization
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class _Setup:
 
     def tensors(self, pictures: Pictures) -> tuple[Tensor, Tensor]:
         """x (N, C, H, W) float32, normalised, and labels (N,) int64."""
-        recipe = Recipe(self.normalization, self.num_classes, self.seed, channels_last=False)
-        batch = pictures.batch(np.arange(len(pictures)), recipe=recipe, epoch=0)
+        batching = Batching(self.normalization, self.num_classes, self.seed, channels_last=False)
+        batch = pictures.batch(np.arange(len(pictures)), batching=batching, epoch=0)
         return batch.x, batch.target
 
 

@@ -18,12 +18,12 @@ from graft.training.cpu.precision import choose_batch, choose_precision
 from graft.training.loop.checkpoint import write
 from graft.training.loop.distributed import World
 from graft.training.loop.plan import Plan, batch_of, check_labels, pictures_per_step, steps_within
-from graft.training.loop.source import Recipe, Source
+from graft.training.loop.source import Batching, Source
 from graft.training.loop.state import State, fresh
 from graft.training.loop.step import Task, evaluate, rate_at, rest_of_epoch, take_step, task_of
 from graft.training.recipe import optimizers
 from graft.training.recipe.normalize import Normalization
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 _REHEARSED_STEPS: Final = 20  # at most; and no longer than this share of the budget:
 _REHEARSED_SHARE: Final = 0.05
@@ -33,7 +33,7 @@ def decide(
     network: nn.Module,
     train: Source,
     val: Source | None,
-    settings: TrainingSettings,
+    settings: Recipe,
     normalization: Normalization | None,
     depths: Mapping[str, int] | None,
     pool: ThreadPoolExecutor,
@@ -56,10 +56,10 @@ def decide(
         precision="float32" if settings.precision == "auto" else settings.precision,
         threads=torch.get_num_threads(),
     )
-    recipe = Recipe(normalization, plan.classes, settings.seed, channels_last=settings.channels_last)
+    batching = Batching(normalization, plan.classes, settings.seed, channels_last=settings.channels_last)
 
     def first(count: int) -> tuple[Tensor, Tensor]:
-        batch = train.batch(np.arange(count), recipe=recipe, epoch=0)
+        batch = train.batch(np.arange(count), batching=batching, epoch=0)
         return batch.x.to(device), batch.target.to(device)
 
     with torch.inference_mode():
@@ -86,17 +86,17 @@ def decide(
     return replace(plan, steps=steps)
 
 
-def one(train: Source, settings: TrainingSettings, normalization: Normalization | None) -> Tensor:
+def one(train: Source, settings: Recipe, normalization: Normalization | None) -> Tensor:
     """The first sample as the network takes it: (1, C, H, W)."""
-    recipe = Recipe(normalization, 1, settings.seed, channels_last=settings.channels_last)
-    return train.batch(np.zeros(1, np.int64), recipe=recipe, epoch=0).x
+    batching = Batching(normalization, 1, settings.seed, channels_last=settings.channels_last)
+    return train.batch(np.zeros(1, np.int64), batching=batching, epoch=0).x
 
 
 def _rehearse(
     network: nn.Module,
     train: Source,
     val: Source | None,
-    settings: TrainingSettings,
+    settings: Recipe,
     plan: Plan,
     normalization: Normalization | None,
     depths: Mapping[str, int] | None,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 
-def explain(settings: TrainingSettings, *, step: int, rate: float, peak: float, last_loss: float | None) -> str:
+def explain(settings: Recipe, *, step: int, rate: float, peak: float, last_loss: float | None) -> str:
     """One line: when it happened, and what is likely behind it.
 
     step: by which it was seen. rate: in that step; peak: the base rate. last_loss: the last finite one in the history.

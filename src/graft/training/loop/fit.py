@@ -38,7 +38,7 @@ from graft.training.loop.step import evaluate, rate_at, rest_of_epoch, take_step
 from graft.training.recipe import schedules
 from graft.training.recipe.depth import check_depths, unfreezing
 from graft.training.recipe.normalize import Normalization
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 LINES_PER_EPOCH: Final = 20  # steps that are written to the history, at most
 CHECKPOINT_SECONDS: Final = 60.0  # between checkpoints within an epoch
@@ -77,7 +77,7 @@ def fit(
     network: nn.Module,
     train: Source,
     val: Source | None,
-    settings: TrainingSettings,
+    settings: Recipe,
     *,
     normalization: Normalization | None,
     folder: Path,
@@ -225,7 +225,7 @@ def _steps_per_line(plan: Plan) -> int:
     return -(-plan.steps_per_epoch // LINES_PER_EPOCH)
 
 
-def _ended(state: State, settings: TrainingSettings, plan: Plan) -> str | None:
+def _ended(state: State, settings: Recipe, plan: Plan) -> str | None:
     """Why a run ends after this epoch; None when it goes on."""
     if state.step >= plan.steps:
         return "epochs" if settings.budget is None else "budget"
@@ -234,7 +234,7 @@ def _ended(state: State, settings: TrainingSettings, plan: Plan) -> str | None:
     return None
 
 
-def _kept(folder: Path, state: State, settings: TrainingSettings) -> dict[str, Tensor]:
+def _kept(folder: Path, state: State, settings: Recipe) -> dict[str, Tensor]:
     """The weights that a run ends with: the best epoch's, or the last that were finite."""
     if settings.keep == "best" and state.best is not None:
         return read(folder / state.best.file)[0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.errors import UsageError
-from graft.training.loop.source import Batch, Positions, Recipe
+from graft.training.loop.source import Batch, Batching, Positions
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 """Positions (n,) → pixels (n, H, W, C), 0–255. It may be called by several threads at once."""
@@ -55,26 +55,26 @@ class Pictures:
             self, labels=self.labels[positions], ids=self.ids[positions], read=lambda wanted: read(positions[wanted])
         )
 
-    def batch(self, positions: Positions, *, recipe: Recipe, epoch: int) -> Batch:
+    def batch(self, positions: Positions, *, batching: Batching, epoch: int) -> Batch:
         """Read, scale to 0–1, augment, mix, normalise: the pictures at `positions` (n,) as a batch."""
         import torch
 
         from graft.data.augmentation.augment import augment
         from graft.data.augmentation.mixing import mix
 
-        memory = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        memory = torch.channels_last if batching.channels_last else torch.contiguous_format
         pixels = torch.from_numpy(np.ascontiguousarray(self.read(positions)))  # (n, H, W, C) uint8
         x = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=memory).mul_(1 / 255)  # (n, C, H, W), 0–1
         target = torch.from_numpy(self.labels[positions])
         samples = self.ids[positions]
-        if recipe.policy:
-            x = augment(x, recipe.policy, seed=recipe.seed, epoch=epoch, samples=samples)
-        if recipe.mixing:
-            kind, alpha = recipe.mixing
-            shares = torch.nn.functional.one_hot(target, recipe.classes).to(torch.float32)  # (n, K)
-            x, target = mix(x, shares, kind=kind, alpha=alpha, seed=recipe.seed, epoch=epoch, samples=samples)
-        if recipe.normalization is not None:
-            x = recipe.normalization.normalize(x)
+        if batching.policy:
+            x = augment(x, batching.policy, seed=batching.seed, epoch=epoch, samples=samples)
+        if batching.mixing:
+            kind, alpha = batching.mixing
+            shares = torch.nn.functional.one_hot(target, batching.classes).to(torch.float32)  # (n, K)
+            x, target = mix(x, shares, kind=kind, alpha=alpha, seed=batching.seed, epoch=epoch, samples=samples)
+        if batching.normalization is not None:
+            x = batching.normalization.normalize(x)
         return Batch(x.contiguous(memory_format=memory), target)
 
     def identity(self) -> bytes:

@@ -11,7 +11,7 @@ from graft.training.cpu.precision import Precision
 from graft.training.loop.source import Source
 from graft.training.recipe import optimizers
 from graft.training.recipe.normalize import Normalization
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 RESERVE: Final = 0.05  # of a budget, left for what is not foreseen
 
@@ -37,7 +37,7 @@ class Plan:
     threads: int
 
 
-def batch_of(settings: TrainingSettings, pictures: int) -> int:
+def batch_of(settings: Recipe, pictures: int) -> int:
     """The batch that is asked for; else 128, or less where an epoch would have fewer than 16 steps, but not below 8."""
     if settings.batch is not None:
         return settings.batch
@@ -45,7 +45,7 @@ def batch_of(settings: TrainingSettings, pictures: int) -> int:
     return max(1, min(wanted, pictures // settings.accumulate))
 
 
-def pictures_per_step(settings: TrainingSettings, pictures: int) -> int:
+def pictures_per_step(settings: Recipe, pictures: int) -> int:
     """How many of the training split's pictures one step takes: a batch, several accumulated, or all of them.
 
     Raises UsageError when that is more than there are.
@@ -61,7 +61,7 @@ def pictures_per_step(settings: TrainingSettings, pictures: int) -> int:
     return wanted
 
 
-def refuse_unfit(settings: TrainingSettings, train: Source, val: Source | None, processes: int) -> None:
+def refuse_unfit(settings: Recipe, train: Source, val: Source | None, processes: int) -> None:
     """Raise UsageError, in one line, for sets that cannot be trained on with these settings."""
     if not len(train):
         raise UsageError("training needs pictures, got a training split without any")

@@ -18,7 +18,7 @@ from graft.training.loop.history import HISTORY, Epoch, Event, Start, Step
 from graft.training.loop.history import Plan as Asked
 from graft.training.loop.plan import Plan
 from graft.training.loop.source import Source
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ class Record:
 
 
 def opening(
-    network: nn.Module, train: Source, val: Source | None, settings: TrainingSettings, plan: Plan, device: str
+    network: nn.Module, train: Source, val: Source | None, settings: Recipe, plan: Plan, device: str
 ) -> tuple[Start, dict[str, Any]]:
     """The first event of a run, and what its line says beyond it: all settings, and what was decided.
 

@@ -30,7 +30,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Batching:
     """How samples become batches.
 
     normalization: of pictures, or None where the source gives what the network takes. classes: K. seed: what
@@ -50,7 +50,7 @@ class Recipe:
         """Whether the policy flips samples at random."""
         return any(each.name == "flip" for each in self.policy)
 
-    def plain(self) -> Recipe:
+    def plain(self) -> Batching:
         """The same without augmentation and mixing, for evaluation."""
         return replace(self, policy=(), mixing=None)
 
@@ -76,7 +76,7 @@ class Source(Protocol):
     def take(self, positions: Positions) -> Source:
         """The samples at `positions` (n,), in that order; they keep their numbers."""
 
-    def batch(self, positions: Positions, *, recipe: Recipe, epoch: int) -> Batch:
+    def batch(self, positions: Positions, *, batching: Batching, epoch: int) -> Batch:
         """The samples at `positions` (n,) as the network takes them; several threads may ask at once."""
 
     def identity(self) -> bytes:

@@ -18,7 +18,7 @@ from graft.training.loop.distributed import World
 from graft.training.loop.history import Score
 from graft.training.recipe import optimizers
 from graft.training.recipe.schedules import Plateau
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class State:
         self.seconds, self.working, self.why = facts["seconds"], facts["working"], facts["why"]
 
 
-def fresh(network: nn.Module, settings: TrainingSettings, device: str, depths: Mapping[str, int] | None) -> State:
+def fresh(network: nn.Module, settings: Recipe, device: str, depths: Mapping[str, int] | None) -> State:
     """The state of a run that begins: the network, moved to where and how it trains, and an optimiser for it.
 
     depths: stages between each parameter and the head, where the network has such.

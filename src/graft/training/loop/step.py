@@ -25,14 +25,14 @@ from graft.training.loop.distributed import World
 from graft.training.loop.history import Score
 from graft.training.loop.pictures import Pictures
 from graft.training.loop.plan import Plan
-from graft.training.loop.source import Batch, Recipe, Source
+from graft.training.loop.source import Batch, Batching, Source
 from graft.training.loop.state import State, Sums
 from graft.training.recipe import optimizers
 from graft.training.recipe.losses import Loss, balanced_weights, loss_function
 from graft.training.recipe.normalize import Normalization
 from graft.training.recipe.regularize import max_norm_, penalty
 from graft.training.recipe.schedules import factor
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 _COLOURS_OF: Final = 2048  # pictures
 
@@ -41,9 +41,9 @@ _COLOURS_OF: Final = 2048  # pictures
 class Task:
     """What a run computes, the same at every step. loss: minimised; plain: of validation, not smoothed or weighed."""
 
-    settings: TrainingSettings
+    settings: Recipe
     plan: Plan
-    recipe: Recipe
+    batching: Batching
     loss: Loss
     plain: Loss
     world: World
@@ -51,7 +51,7 @@ class Task:
 
 
 def task_of(
-    settings: TrainingSettings,
+    settings: Recipe,
     plan: Plan,
     train: Source,
     normalization: Normalization | None,
@@ -68,7 +68,7 @@ def task_of(
     return Task(
         settings=settings,
         plan=plan,
-        recipe=Recipe(
+        batching=Batching(
             normalization, plan.classes, settings.seed, _policy(settings, train), mixing, settings.channels_last
         ),
         loss=loss_function(settings.loss, smoothing=settings.label_smoothing, class_weights=weights),
@@ -78,7 +78,7 @@ def task_of(
     )
 
 
-def _policy(settings: TrainingSettings, train: Source) -> tuple[Augmentation, ...]:
+def _policy(settings: Recipe, train: Source) -> tuple[Augmentation, ...]:
     """The augmentations of a run; colour noise is drawn along the components of up to 2,048 of its own pictures."""
     noisy = "pca" in (card.name for card in policies.parse(settings.augment))
     if not (noisy and isinstance(train, Pictures) and train.shape[2] == 3):
@@ -111,7 +111,7 @@ def rest_of_epoch(
     epoch, done = divmod(step, plan.steps_per_epoch)
     steps = epoch_steps(seed, epoch, len(train), plan.per_step)[done : done + plan.steps - step]
     passes = [split(shard(positions, task.world.rank, task.world.size), plan.batch) for positions in steps]
-    make = partial(train.batch, recipe=task.recipe, epoch=epoch)
+    make = partial(train.batch, batching=task.batching, epoch=epoch)
     with contextlib.closing(ahead(make, list(chain(*passes)), pool)) as batches:
         for positions, parts in zip(steps, passes, strict=True):
             yield len(positions), islice(batches, len(parts))
@@ -200,7 +200,7 @@ def _sums(logits: Tensor, target: Tensor, losses: Tensor) -> Sums:
 
 def evaluate(task: Task, network: nn.Module, pictures: Source, pool: ThreadPoolExecutor) -> Score:
     """Mean loss and accuracy of a network over all pictures, in evaluation mode and float32; the mode is put back."""
-    make = partial(pictures.batch, recipe=task.recipe.plain(), epoch=0)
+    make = partial(pictures.batch, batching=task.batching.plain(), epoch=0)
     training = network.training
     mine = shard(np.arange(len(pictures)), task.world.rank, task.world.size)
     sums = Sums.zero(task.device)
@@ -222,7 +222,7 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _warmup_steps(settings: TrainingSettings, plan: Plan) -> int:
+def _warmup_steps(settings: Recipe, plan: Plan) -> int:
     """As many as were asked for; half of the run at most where a budget decides how long that is."""
     steps = round(settings.warmup * plan.steps_per_epoch)
     return steps if settings.budget is None else min(steps, plan.steps // 2)

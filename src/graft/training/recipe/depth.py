@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from graft.errors import UsageError
-from graft.training.recipe.settings import TrainingSettings
+from graft.training.recipe.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,7 +80,7 @@ class Unfreezing:
 def unfreezing(
     network: nn.Module,
     depths: Mapping[str, int] | None,
-    settings: TrainingSettings,
+    settings: Recipe,
     *,
     steps: int,
     steps_per_epoch: int,
@@ -95,7 +95,7 @@ def unfreezing(
     )
 
 
-def check_depths(network: nn.Module, depths: Mapping[str, int] | None, settings: TrainingSettings) -> None:
+def check_depths(network: nn.Module, depths: Mapping[str, int] | None, settings: Recipe) -> None:
     """Raise UsageError where the settings go by depth and the depths are missing or another network's."""
     by_depth = settings.layer_decay != 1 or settings.head_epochs > 0 or settings.unfreeze == "gradual"
     if depths is None:

@@ -202,6 +202,3 @@ def _toml(value: bool | int | float | str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return json.dumps(value, ensure_ascii=False)  # TOML reads JSON's numbers and strings
-
-
-TrainingSettings = Recipe
