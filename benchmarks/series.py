@@ -39,7 +39,7 @@ def main() -> None:
         )  # fmt: skip
         labels = np.array([sample.label for sample in features.samples])
         numbers = [int(re.sub(r"\D", "", Path(sample.path).stem)) for sample in features.samples]
-        stages = tuple(trunk.columns(rung) for rung in trunk.rungs[:-1])
+        stages = tuple(trunk.columns(name) for name in trunk.outputs[:-1])
         found = {}
         for name, order in (("random", np.random.default_rng(0).permutation(len(labels))), ("last", np.array(numbers))):
             held_out = _last_fifth(labels, order)

@@ -45,12 +45,12 @@ Rungs = tuple[str, ...]
 def _table_first(scores: Sequence[StageScore], expected: Rungs) -> StageScore:
     """The table's choice, then the top, single stages and several: the first that none beats beyond noise."""
     judge = max(scores, key=lambda score: score.accuracy)
-    order = sorted(scores, key=lambda s: (s.rungs != expected, len(s.rungs), s.rungs != TOP, s.log_loss))
+    order = sorted(scores, key=lambda s: (s.reads != expected, len(s.reads), s.reads != TOP, s.log_loss))
     return next(score for score in order if not judge.beyond_noise(score))
 
 
 RULES: Final[dict[str, Callable[[Sequence[StageScore], Rungs], StageScore]]] = {
-    "the top": lambda scores, _: next(score for score in scores if score.rungs == TOP),
+    "the top": lambda scores, _: next(score for score in scores if score.reads == TOP),
     "the table's choice, unless beaten beyond noise": _table_first,
     "the least log loss": lambda scores, _: best(scores),
     "several, unless beaten beyond noise": steadiest,
@@ -92,13 +92,13 @@ def _draw(transfer: Transfer, like: Likeness, size: int, seed: int) -> dict[str,
     scores = probe_stages(dataset.features, trunk, which, labels, groups, fold, num_classes=classes)
 
     def on_the_other_half(score: StageScore) -> float:
-        columns = tuple(trunk.columns(rung) for rung in score.rungs)
+        columns = tuple(trunk.columns(output) for output in score.reads)
         probe = fit_probe(dataset.features.rows(which, columns), labels, fold, num_classes=classes)
         x = dataset.features.rows(other, columns).read(slice(None))
         return float(((x @ probe.weight.T + probe.bias).argmax(axis=1) == dataset.labels[other]).mean())
 
     found = {score.stage: on_the_other_half(score) for score in scores}
-    expected = expected_probe(cell(len(which), like).column, scores).rungs
+    expected = expected_probe(cell(len(which), like).column, scores).reads
     taken = {rule: choose(scores, expected).stage for rule, choose in RULES.items()}
     taken[BEST] = max(found, key=found.__getitem__)
     return {rule: (stage, found[stage]) for rule, stage in taken.items()}

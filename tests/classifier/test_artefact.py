@@ -16,12 +16,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save as save_tensors
 
-from graft.classifier.artefact import GRAPH, WEIGHTS, Classifier, Golden, count_look, load, rebuild, save, seal
+from graft.classifier.artefact import GRAPH, WEIGHTS, Classifier, Golden, count_look, load, save, seal
 from graft.classifier.manifest import MANIFEST, SCHEMA, Calibration, HeadRecord, Manifest
+from graft.classifier.rebuild import rebuild
 from graft.classifier.record import DataRecord, PartCounts, PhaseRecord, RunRecord
 from graft.data.preprocess import Preprocess
 from graft.errors import BadModel
-from graft.runtime.attach import with_head
+from graft.runtime.graph import with_head
 from graft.runtime.onnx import OnnxRunner
 
 TENSORS = {
@@ -313,23 +314,24 @@ def test_weights_that_change_after_loading_are_refused(folder: Path) -> None:
         found.tensors()
 
 
-def grown_on_the_real_trunk(folder: Path, cache: Path, head_kind: str, rungs: tuple[str, ...]) -> Classifier:
-    """A whole model of two classes, its head drawn. rungs: what it stands on."""
+def grown_on_the_real_trunk(folder: Path, cache: Path, head_kind: str, reads: tuple[str, ...]) -> Classifier:
+    """A whole model of two classes, its head drawn. reads: what it reads."""
     from safetensors.numpy import load_file
 
     from graft.features.trunk import open_trunk
-    from graft.heads.head import Head, Kernel, unit
+    from graft.heads.head import Head
+    from graft.heads.kernel import Kernel, unit
     from graft.models.weights import find_source
 
     trunk = open_trunk(find_source("efficientnet-lite0"), cache)
     draw = np.random.default_rng(0)
-    width = sum(trunk.widths[trunk.rungs.index(rung)] for rung in rungs)
+    width = sum(trunk.widths[trunk.outputs.index(name)] for name in reads)
     kernel = Kernel(unit(np.abs(draw.normal(size=(9, width))).astype(np.float32)), 2.5)
     weight = draw.normal(0, 0.05, (2, width)) if head_kind == "logistic" else draw.normal(0, 3, (2, 9))
     bias = np.array([0.3, -0.3], np.float32)
     head = Head("rbf", weight.astype(np.float32), bias, None if head_kind == "logistic" else kernel)
-    numbers = None if rungs == TOP else [trunk.rungs.index(rung) for rung in rungs]
-    graph = with_head(trunk.graph, head.weight, head.bias, ("cat", "dog"), kernel=head.kernel, rungs=numbers)
+    numbers = None if reads == TOP else [trunk.outputs.index(name) for name in reads]
+    graph = with_head(trunk.graph, head, ("cat", "dog"), reads=numbers)
     tensors = {**load_file(trunk.weights), **head.tensors(trunk.head)}
     pictures = draw.integers(0, 256, (3, 224, 224, 3), dtype=np.uint8)
     golden = [Golden(p, r) for p, r in zip(pictures, OnnxRunner(graph)(pictures), strict=True)]
@@ -338,7 +340,7 @@ def grown_on_the_real_trunk(folder: Path, cache: Path, head_kind: str, rungs: tu
         folder,
         manifest(
             files, builder=trunk.builder, architecture=trunk.architecture,
-            head=HeadRecord(layer=trunk.head, kind=head_kind, reads=rungs), classes=("cat", "dog"),
+            head=HeadRecord(layer=trunk.head, kind=head_kind, reads=reads), classes=("cat", "dog"),
             preprocess=trunk.preprocess("squash"),
         ),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from graft.features.trunk import Trunk
 
 
 def trunk_of(folder: Path, widths: dict[str, int]) -> Trunk:
-    """A trunk whose rungs are named and as wide as `widths` says, `features` the last."""
+    """A trunk whose outputs are named and as wide as `widths` says, `features` the last."""
     *stages, top = widths
     assert top == "features"
     return Trunk(
@@ -24,9 +24,9 @@ def trunk_of(folder: Path, widths: dict[str, int]) -> Trunk:
     )  # fmt: skip
 
 
-def features_of(folder: Path, rungs: list[NDArray[np.floating]]) -> Features:
-    """Features of as many pictures as the rungs, (N, width) each, have rows."""
-    ladder = np.concatenate(rungs, axis=1).astype(np.float16)
+def features_of(folder: Path, outputs: list[NDArray[np.floating]]) -> Features:
+    """Features of as many pictures as the outputs, (N, width) each, have rows."""
+    ladder = np.concatenate(outputs, axis=1).astype(np.float16)
     keys = [number.to_bytes(KEY_BYTES, "big") for number in range(len(ladder))]
     table = Store(folder).table("drawn", np.dtype(("<f2", (ladder.shape[1],))))
     table.append(keys, ladder)

@@ -20,7 +20,7 @@ from graft.errors import GraftError, UsageError
 from graft.features.trunk import Trunk, open_trunk, tuned_trunk
 from graft.models.build import build
 from graft.models.catalog import create
-from graft.models.network import Ladder, cut
+from graft.models.network import StageFeatures, cut
 from graft.models.network import trunk as lower
 from graft.models.weights import Source, find_source
 from graft.runtime.export import pixels_first
@@ -84,11 +84,13 @@ def test_a_tuned_network_is_a_trunk_as_any_other(small: Source, cache: Path, tmp
             parameter.mul_(1.01)
     trunk = tuned_trunk(built, before, tmp_path / "tuned")
     assert trunk.key != before.key
-    assert (trunk.rungs, trunk.widths, trunk.head) == (before.rungs, before.widths, before.head)
+    assert (trunk.outputs, trunk.widths, trunk.head) == (before.outputs, before.widths, before.head)
     pixels = np.random.default_rng(0).integers(0, 256, (2, trunk.size, trunk.size, 3), dtype=np.uint8)
     given = OnnxRunner(trunk.graph)(pixels)
     with torch.inference_mode():
-        expected = pixels_first(Ladder(built.network.eval()), trunk.mean, trunk.std)(torch.from_numpy(pixels)).numpy()
+        expected = pixels_first(StageFeatures(built.network.eval()), trunk.mean, trunk.std)(
+            torch.from_numpy(pixels)
+        ).numpy()
     np.testing.assert_allclose(given, expected, rtol=1e-3, atol=1e-4)
     assert np.abs(given - OnnxRunner(before.graph)(pixels)).max() > 1e-2
     changed = load_file(trunk.weights)
@@ -137,14 +139,14 @@ def test_the_ladder_is_the_average_of_what_each_cut_gives_and_then_the_features(
         expected["features"] = lower(network)(x).numpy()
     row = OnnxRunner(trunk.graph)(pixels)
     assert row.shape == (3, trunk.row_width)
-    for rung in trunk.rungs:
-        np.testing.assert_allclose(row[:, trunk.columns(rung)], expected[rung], rtol=1e-3, atol=1e-4)
+    for output in trunk.outputs:
+        np.testing.assert_allclose(row[:, trunk.columns(output)], expected[output], rtol=1e-3, atol=1e-4)
 
 
-def test_rungs_stand_side_by_side_and_unknown_ones_are_one_line(small: Source, cache: Path) -> None:
+def test_outputs_stand_side_by_side_and_unknown_ones_are_one_line(small: Source, cache: Path) -> None:
     trunk = open_trunk(small, cache)
-    assert trunk.rungs == (*trunk.stages, "features")
-    edges = [trunk.columns(rung) for rung in trunk.rungs]
+    assert trunk.outputs == (*trunk.stages, "features")
+    edges = [trunk.columns(output) for output in trunk.outputs]
     assert [edge.start for edge in edges] == [0, *(edge.stop for edge in edges[:-1])]
     assert edges[-1] == slice(trunk.row_width - trunk.width, trunk.row_width)
     with pytest.raises(UsageError, match=r"no stage 'layer5' in timm:test_resnet, which has .*did you mean 'layer\d'"):

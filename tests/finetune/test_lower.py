@@ -14,8 +14,8 @@ from torch import nn
 
 from graft.errors import GraftError, UsageError
 from graft.finetune import lower as module
-from graft.finetune.lower import Rung, above_in_ladder, in_ladder, module_key, open_module
-from graft.models.network import Ladder, Network
+from graft.finetune.lower import StageOutput, lower_in_trunk, module_key, open_module, upper_in_trunk
+from graft.models.network import Network, StageFeatures
 from graft.runtime.export import export_onnx, pixels_first
 from graft.runtime.onnx import OnnxRunner
 
@@ -63,7 +63,7 @@ def refuse_to_export(*_: object, **__: object) -> None:
 def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The ladder's graph of `network(0)`."""
     path = tmp_path_factory.mktemp("ladder") / "trunk.onnx"
-    export_onnx(pixels_first(Ladder(network(0)), MEAN, STD), path, size=SIZE, output="ladder")
+    export_onnx(pixels_first(StageFeatures(network(0)), MEAN, STD), path, size=SIZE, output="ladder")
     return path
 
 
@@ -93,49 +93,49 @@ def test_cut_out_of_the_ladder_without_an_export(
 ) -> None:
     monkeypatch.setattr(module, "export_onnx", refuse_to_export)
     part = stages(network(0), count)
-    lower = open_module(part, tmp_path, size=SIZE, mean=MEAN, std=STD, rung=Rung(ladder, count - 1))
+    lower = open_module(part, tmp_path, size=SIZE, mean=MEAN, std=STD, output=StageOutput(ladder, count - 1))
     expected = by_torch(part, pixels(2))
     np.testing.assert_allclose(lower.run(pixels(2)), expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("below", [1, 2])
-def test_what_stands_above_a_rung_is_cut_out_of_the_ladder(ladder: Path, below: int) -> None:
-    graph = above_in_ladder(Rung(ladder, below - 1), SIZE)
+def test_what_stands_above_an_output_is_cut_out_of_the_trunk(ladder: Path, below: int) -> None:
+    graph = upper_in_trunk(StageOutput(ladder, below - 1), SIZE)
     assert graph is not None
     maps = by_torch(stages(network(0), below), pixels(3))  # (3, C, h, w)
-    whole = by_torch(Ladder(network(0)), pixels(3))  # (3, Σ widths)
+    whole = by_torch(StageFeatures(network(0)), pixels(3))  # (3, Σ widths)
     above = OnnxRunner(graph)(maps)
-    widths = Ladder(network(0)).eval().widths(torch.zeros(1, 3, SIZE, SIZE))
+    widths = StageFeatures(network(0)).eval().widths(torch.zeros(1, 3, SIZE, SIZE))
     expected = whole[:, sum(widths[:below]) :]
     assert above.shape == expected.shape
     np.testing.assert_allclose(above, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_what_cannot_stand_alone_above_a_rung_is_not_cut_out(
+def test_what_cannot_stand_alone_above_an_output_is_not_cut_out(
     ladder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    newer = tmp_path / "newer.onnx"  # its rungs ask the pictures how many they are
+    newer = tmp_path / "newer.onnx"  # its outputs ask the pictures how many they are
     torch.onnx.export(
-        pixels_first(Ladder(network(0)), MEAN, STD), (torch.from_numpy(pixels(2)),), newer, dynamo=True,
+        pixels_first(StageFeatures(network(0)), MEAN, STD), (torch.from_numpy(pixels(2)),), newer, dynamo=True,
         external_data=False, verbose=False, input_names=["pixels"], output_names=["ladder"],
         dynamic_shapes=({0: torch.export.Dim("n")},),
     )  # fmt: skip
-    found = above_in_ladder(Rung(newer, 0), SIZE)
+    found = upper_in_trunk(StageOutput(newer, 0), SIZE)
     if found is not None:  # should that exporter ask no longer
         maps = by_torch(stages(network(0), 1), pixels(3))
         assert len(OnnxRunner(found)(maps)) == 3
-    assert above_in_ladder(Rung(ladder, 0), 2 * SIZE) is None
+    assert upper_in_trunk(StageOutput(ladder, 0), 2 * SIZE) is None
     monkeypatch.setattr(module, "PARITY", -1.0)  # nothing is near enough
-    assert above_in_ladder(Rung(ladder, 0), SIZE) is None
+    assert upper_in_trunk(StageOutput(ladder, 0), SIZE) is None
 
 
 def test_a_ladder_of_other_weights_or_of_another_size_is_not_believed(ladder: Path, tmp_path: Path) -> None:
     other = stages(network(1), 2)
-    lower = open_module(other, tmp_path, size=SIZE, mean=MEAN, std=STD, rung=Rung(ladder, 1))
+    lower = open_module(other, tmp_path, size=SIZE, mean=MEAN, std=STD, output=StageOutput(ladder, 1))
     expected = by_torch(other, pixels(2))
     np.testing.assert_allclose(lower.run(pixels(2)), expected, atol=1e-5 * np.abs(expected).max())
-    assert in_ladder(Rung(ladder, 1), SIZE) is not None
-    assert in_ladder(Rung(ladder, 1), 2 * SIZE) is None
+    assert lower_in_trunk(StageOutput(ladder, 1), SIZE) is not None
+    assert lower_in_trunk(StageOutput(ladder, 1), 2 * SIZE) is None
 
 
 def test_the_key_changes_with_all_that_changes_the_maps() -> None:
@@ -164,5 +164,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     monkeypatch.setattr(module, "export_onnx", refuse_to_export)
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(GraftError, match=r"the cache cannot be written: .*; free some space") as caught:
-        open_module(stages(network(0), 1), tmp_path / "cache", size=SIZE, mean=MEAN, std=STD, rung=Rung(ladder, 0))
+        open_module(
+            stages(network(0), 1), tmp_path / "cache", size=SIZE, mean=MEAN, std=STD, output=StageOutput(ladder, 0)
+        )
     assert "\n" not in str(caught.value)

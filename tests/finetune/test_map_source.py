@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from graft.training.recipe.normalize import Normalization
 from numpy.typing import NDArray
 from torch import nn
 
@@ -25,6 +24,7 @@ from graft.finetune.maps import Maps, keep_maps, open_lower
 from graft.models.network import cut
 from graft.training.loop.pictures import Pictures
 from graft.training.loop.source import Batching, Source
+from graft.training.recipe.normalize import Normalization
 
 COUNT, VIEWS, SHAPE = 40, 3, (5, 2, 4)
 PLAIN = Batching(None, 3, seed=1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
 from graft.evaluate.intervals import paired_difference
 from graft.features.rows import Floats
-from graft.heads import choose
+from graft.heads import choose, lda, rbf
 from graft.heads.choose import Choice, choose_head, gain
 from heads.problems import in_memory
 
@@ -58,7 +60,7 @@ def run(problem: tuple[Floats, np.ndarray]) -> Choice:
 def test_lda_wins_where_there_are_few_rows_of_many_classes_of_one_shape() -> None:
     choice = run(few_of_many_classes())
     assert choice.head.kind == "lda"
-    assert choice.head.kernel is None
+    assert choice.head.transform is None
     assert choice.trials[1].gain is not None
     assert choice.trials[1].gain.low > 0
     assert choice.reason.startswith("linear discriminant analysis +")
@@ -102,7 +104,8 @@ def test_an_equal_start_is_a_win_for_neither(monkeypatch: pytest.MonkeyPatch) ->
     """Where LDA and the RBF machine both beat logistic regression and not each other, LDA stays."""
     x, labels = opposite_directions()
     fitted = choose.fit_rbf(in_memory(x), labels, folds(300), num_classes=2)
-    monkeypatch.setattr(choose, "fit_lda", lambda *_args, **_named: fitted)
+    first, second = choose.KINDS
+    monkeypatch.setattr(choose, "KINDS", (replace(first, fit=lambda *_args, **_named: fitted), second))
     choice = run((x, labels))
     assert choice.head is fitted.head
     assert [trial.accuracy for trial in choice.trials[1:]] == [choice.trials[1].accuracy] * 2
@@ -150,8 +153,8 @@ def test_a_class_that_one_fold_holds_whole_leaves_nothing_to_compare() -> None:
 
 
 def test_what_is_too_large_is_skipped_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_RBF_WORK", 300 * 299**2)
-    monkeypatch.setattr(choose, "_LDA_WIDTH", 4)
+    monkeypatch.setattr(rbf, "_WORK", 300 * 299**2)
+    monkeypatch.setattr(lda, "_MOST_FEATURES", 4)
     choice = run(parted_by_a_plane())
     assert [trial.note for trial in choice.trials[1:]] == [
         "300 pictures × 5 features are too many for it", "300 pictures are too many for it",

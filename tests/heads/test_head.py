@@ -12,7 +12,8 @@ from sklearn.preprocessing import normalize
 
 from graft.evaluate.calibration import inverse_temperature, log_loss, softmax
 from graft.features.rows import Floats, Rows
-from graft.heads.head import Head, Kernel, probabilities, unit
+from graft.heads.head import Head, probabilities
+from graft.heads.kernel import Kernel, unit
 
 
 def noisy_scores(count: int, classes: int, sharpness: float) -> tuple[Floats, np.ndarray]:

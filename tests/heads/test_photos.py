@@ -14,7 +14,7 @@ from graft.features.trunk import FEATURES, open_trunk
 from graft.heads.head import probabilities
 from graft.heads.rbf import fit_rbf
 from graft.models.weights import find_source
-from graft.runtime.attach import with_head
+from graft.runtime.graph import with_head
 from graft.runtime.onnx import OnnxRunner
 from heads.problems import in_memory
 
@@ -41,7 +41,7 @@ def test_the_graph_gives_pixels_the_probabilities_that_the_head_gives_features(
     fitted = fit_rbf(in_memory(x[seen]), own, np.arange(len(own)) % 5, num_classes=6)
     assert (fitted.held_out.argmax(axis=1) == own).mean() > 0.6  # one class in six: 0.17
     head = fitted.head
-    graph = OnnxRunner(with_head(trunk.graph, head.weight, head.bias, photos.classes, kernel=head.kernel), threads=2)
+    graph = OnnxRunner(with_head(trunk.graph, head, photos.classes), threads=2)
     from_pixels = np.concatenate([graph(pixels[i][None]) for i in np.flatnonzero(~seen)])
     assert np.median(from_pixels.max(axis=1)) < 0.99  # not saturated, where rounding would not show
     np.testing.assert_allclose(from_pixels, probabilities(in_memory(x[~seen]), head), atol=1e-3)

@@ -55,9 +55,9 @@ def assert_equal_but_for_temperature(ours: Floats, expected: np.ndarray) -> None
 def test_with_every_row_a_landmark_it_is_the_exact_machine() -> None:
     x, labels, fold = rings(300)
     fitted = fit_rbf(in_memory(x), labels, fold, num_classes=3)
-    assert fitted.head.kernel is not None
-    gamma = fitted.head.kernel.gamma
-    np.testing.assert_allclose(fitted.head.kernel.landmarks, normalize(x), atol=1e-6)
+    assert fitted.head.transform is not None
+    gamma = fitted.head.transform.gamma
+    np.testing.assert_allclose(fitted.head.transform.landmarks, normalize(x), atol=1e-6)
     fresh, _, _ = rings(100, seed=1)
     assert_equal_but_for_temperature(fitted.head.logits(fresh), kernel_ridge(x, labels, gamma, fresh))
     held_out = np.empty((300, 3))
@@ -71,8 +71,8 @@ def test_class_weights_are_scikit_learns_sample_weights() -> None:
     x, labels, fold = rings(300)
     weights = np.array([1, 2, 5], np.float32)
     fitted = fit_rbf(in_memory(x), labels, fold, num_classes=3, class_weights=weights)
-    assert fitted.head.kernel is not None
-    expected = kernel_ridge(x, labels, fitted.head.kernel.gamma, x, weights[labels].astype(np.float64))
+    assert fitted.head.transform is not None
+    expected = kernel_ridge(x, labels, fitted.head.transform.gamma, x, weights[labels].astype(np.float64))
     assert_equal_but_for_temperature(fitted.head.logits(x), expected)
 
 
@@ -82,7 +82,7 @@ def test_with_fewer_landmarks_it_is_ridge_regression_on_nystroems_map(monkeypatc
     monkeypatch.setattr(rbf, "_SEARCH_ROWS", 150)
     x, labels, fold = rings(300)
     fitted = fit_rbf(in_memory(x), labels, fold, num_classes=3)
-    kernel = fitted.head.kernel
+    kernel = fitted.head.transform
     assert kernel is not None
     landmarks = kernel.landmarks.astype(np.float64)
     assert landmarks.shape == (40, 4)

@@ -28,14 +28,14 @@ def stage(width: int, signal: float, seed: int, classes: tuple[int, ...] = (0, 1
     return means[LABELS] + draw.normal(size=(COUNT, width))
 
 
-def probed(tmp_path: Path, rungs: dict[str, np.ndarray]) -> dict[str, StageScore]:
-    trunk = trunk_of(tmp_path, {name: rung.shape[1] for name, rung in rungs.items()})
-    features = features_of(tmp_path / "store", list(rungs.values()))
+def probed(tmp_path: Path, reads: dict[str, np.ndarray]) -> dict[str, StageScore]:
+    trunk = trunk_of(tmp_path, {name: output.shape[1] for name, output in reads.items()})
+    features = features_of(tmp_path / "store", list(reads.values()))
     scores = probe_stages(features, trunk, np.arange(COUNT), LABELS, GROUPS, FOLD, num_classes=3)
     return {score.stage: score for score in scores}
 
 
-def test_a_rungs_score_is_that_of_a_probe_on_it_alone(tmp_path: Path) -> None:
+def test_an_outputs_score_is_that_of_a_probe_on_it_alone(tmp_path: Path) -> None:
     low, top = stage(6, 0.4, 1), stage(10, 0.6, 2)
     found = probed(tmp_path, {"low": low, "features": top})
     assert list(found) == ["low", "features", "low … features"]
@@ -56,21 +56,21 @@ def test_the_stage_that_tells_the_classes_apart_wins_over_a_top_that_forgot_them
     found = probed(tmp_path, {"low": stage(8, 0.1, 1), "middle": stage(8, 1.2, 2), "features": stage(8, 0.1, 3)})
     scores = tuple(found.values())
     assert best(scores).stage in ("middle", "low … middle", "low … features")
-    assert steadiest(scores).rungs == ("low", "middle")
-    assert steadiest([s for s in scores if len(s.rungs) == 1]).rungs == ("middle",)
+    assert steadiest(scores).reads == ("low", "middle")
+    assert steadiest([s for s in scores if len(s.reads) == 1]).reads == ("middle",)
     assert levelling_off(scores) == "middle"
     assert found["middle"].beyond_noise(found["features"])
 
 
 def test_several_stages_win_where_each_knows_a_class_of_its_own(tmp_path: Path) -> None:
-    rungs = {
+    reads = {
         "low": stage(8, 1.5, 1, classes=(0,)),
         "middle": stage(8, 1.5, 2, classes=(1,)),
         "features": stage(8, 0.05, 3),
     }
-    found = probed(tmp_path, rungs)
-    assert steadiest(tuple(found.values())).rungs == ("low", "middle")
-    assert all(found["low … middle"].beyond_noise(found[one]) for one in rungs)
+    found = probed(tmp_path, reads)
+    assert steadiest(tuple(found.values())).reads == ("low", "middle")
+    assert all(found["low … middle"].beyond_noise(found[one]) for one in reads)
 
 
 def test_a_stage_that_equals_the_features_is_left_out_and_a_stage_of_other_numbers_is_not(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_stage_that_equals_the_features_is_left_out_and_a_stage_of_other_numbe
     assert list(found) == ["low", "features", "low … features"]
 
 
-def test_rungs_too_wide_together_are_not_tried_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outputs_too_wide_together_are_not_tried_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_probes, "_MOST_COLUMNS", 17)
     found = probed(tmp_path, {"a": stage(8, 0.5, 1), "b": stage(8, 0.5, 2), "features": stage(8, 0.5, 3)})
     assert list(found) == ["a", "b", "features", "a … b"]
@@ -95,10 +95,10 @@ def test_what_is_too_large_to_cross_validate_is_left_out(tmp_path: Path, monkeyp
     assert list(found) == ["low", "features"]
 
 
-def made(rungs: tuple[str, ...], right: int, of: int = 100, log_loss: float = 0.5) -> StageScore:
+def made(reads: tuple[str, ...], right: int, of: int = 100, log_loss: float = 0.5) -> StageScore:
     """A score that is right on the first `right` of its rows."""
     mask = np.arange(of) < right
-    return StageScore(rungs, 1, right / of, 0, 1, log_loss, 1.0, mask, np.arange(of))
+    return StageScore(reads, 1, right / of, 0, 1, log_loss, 1.0, mask, np.arange(of))
 
 
 def test_noise_is_mcnemars_table() -> None:
@@ -109,17 +109,17 @@ def test_noise_is_mcnemars_table() -> None:
 
 def test_several_stages_stay_unless_they_are_beaten_beyond_noise() -> None:
     low, features, both = made(("low",), 61), made(("features",), 62), made(("low", "features"), 60)
-    assert steadiest([low, features, both]).rungs == ("low", "features")
-    assert steadiest([low, features, both, made(("low", "middle"), 60), made(("a", "b", "c"), 63)]).rungs == both.rungs
-    assert steadiest([low, features, both, made(("middle",), 80)]).rungs == ("middle",)
+    assert steadiest([low, features, both]).reads == ("low", "features")
+    assert steadiest([low, features, both, made(("low", "middle"), 60), made(("a", "b", "c"), 63)]).reads == both.reads
+    assert steadiest([low, features, both, made(("middle",), 80)]).reads == ("middle",)
 
 
 def test_of_single_stages_the_expected_one_stays_unless_it_is_beaten_beyond_noise() -> None:
     scores = [made(("low",), 60), made(("features",), 61)]
-    assert steadiest(scores).rungs == ("features",)
-    assert steadiest(scores, ("low",)).rungs == ("low",)
+    assert steadiest(scores).reads == ("features",)
+    assert steadiest(scores, ("low",)).reads == ("low",)
     scores.append(made(("middle",), 80))
-    assert steadiest(scores).rungs == steadiest(scores, ("low",)).rungs == ("middle",)
+    assert steadiest(scores).reads == steadiest(scores, ("low",)).reads == ("middle",)
 
 
 def test_levelling_off_is_where_later_stages_gain_nothing() -> None:

@@ -32,7 +32,7 @@ def test_grey_digits_are_few_and_unlike_imagenet(written: tuple[Advice, Path]) -
     assert found.likeness.word == "unlike"
     assert found.cell.advised == "probe earlier stages"
     assert found.decision.kind == "probe"
-    assert found.decision.rungs != ("features",)
+    assert found.decision.reads != ("features",)
 
 
 def test_every_stage_is_probed_on_the_same_pictures(written: tuple[Advice, Path]) -> None:

@@ -42,7 +42,7 @@ def test_a_trained_model_folder_is_the_graph_that_is_shipped(model: Path) -> Non
     assert convolutions == find("efficientnet-lite0").macs - 1000 * 1280
     test = load(model).manifest.test
     assert test is not None
-    assert subject.accuracy == pytest.approx(100 * test["top1"]["value"])
+    assert subject.accuracy == pytest.approx(100 * test.top1.value)
     assert subject.analysis.input_shape == (3, 224, 224)  # though the graph takes its channels last
     row = run_compare([str(model), "efficientnet-lite0"]).splitlines()[2]
     assert row.split()[:2] == ["model", "3×224×224"]

@@ -19,7 +19,7 @@ from graft.data.decode import decode, read_picture
 from graft.data.preprocess import fit_picture
 from graft.errors import BadFolder, BadPicture, UsageError
 from graft.jobs.search import SIDE, Found, as_json, as_text, search
-from graft.runtime.detach import below_head
+from graft.runtime.graph import below_head
 from graft.runtime.onnx import OnnxRunner
 
 Shares = dict[tuple[str, str, int], float]

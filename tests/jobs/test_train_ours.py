@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from torch import nn
 from torchvision import models
 
-from graft.classifier.artefact import Classifier, load, rebuild
+from graft.classifier.artefact import Classifier, load
+from graft.classifier.rebuild import rebuild
 from graft.features.trunk import FEATURES, open_trunk
 from graft.jobs.info import run as info
 from graft.jobs.train import run

@@ -8,26 +8,28 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from graft.run.ground import Ground
-from graft.run.heads import LastHead, rows_of
 
 import graft
-from graft.classifier.artefact import load, rebuild
+from graft.classifier.artefact import load
+from graft.classifier.rebuild import rebuild
 from graft.errors import BadModel, UsageError
 from graft.evaluate.calibration import softmax
-from graft.features.trunk import FEATURES, TOP
+from graft.features.trunk import FEATURES
 from graft.finetune import phases
 from graft.finetune import tuned as tuned_module
 from graft.heads.probe import fit_probe
 from graft.heads.rbf import fit_rbf
 from graft.jobs import train
 from graft.run import finetune
+from graft.run.probe import LastHead
+from graft.run.transfer import Transfer
 from graft.runtime.export import pixels_first
 from graft.runtime.onnx import OnnxRunner
 from graft.training.loop import fit as loop
@@ -139,9 +141,9 @@ def test_the_head_begins_as_a_probe_that_never_saw_the_validation_pictures(
         seen["rows"] = rows.read(slice(None))
         return seen["probe"]
 
-    def watched(ground: Any, *given: Any, **named: Any) -> Any:
-        seen["ground"] = ground
-        seen["tuned"] = tune(ground, *given, **named)
+    def watched(transfer: Any, *given: Any, **named: Any) -> Any:
+        seen["transfer"] = transfer
+        seen["tuned"] = tune(transfer, *given, **named)
         return seen["tuned"]
 
     def fitted(network: Any, learnt: Any, chosen_by: Any, *given: Any, **named: Any) -> Any:
@@ -151,7 +153,7 @@ def test_the_head_begins_as_a_probe_that_never_saw_the_validation_pictures(
     tune = finetune.tune
     monkeypatch.setattr(finetune, "fit_probe", noted)
     monkeypatch.setattr(finetune, "tune", watched)
-    monkeypatch.setattr(finetune, "last_head", lambda _ground, own, *_rest: LastHead(own, TOP, "its own"))
+    monkeypatch.setattr(finetune, "last_head", lambda _transfer, own, *_rest: LastHead(own, "its own"))
     sources: list[Any] = []
     monkeypatch.setattr(
         phases, "fit", lambda *given, **named: (sources.extend(given[1:3]), loop.fit(*given, **named))[1]
@@ -163,12 +165,12 @@ def test_the_head_begins_as_a_probe_that_never_saw_the_validation_pictures(
     np.testing.assert_allclose(tensors["fc.bias"], seen["probe"].bias, atol=1e-9)
 
     learnt, chosen_by = sources
-    gathered, trunk = seen["tuned"].grown.gathered, seen["ground"].trunk
-    assert len(chosen_by) == len(gathered.indices("val")) >= 3
-    assert set(learnt.ids) == set(gathered.indices("train"))
+    dataset, trunk = seen["tuned"][0].dataset, seen["transfer"].trunk
+    assert len(chosen_by) == len(dataset.indices("val")) >= 3
+    assert set(learnt.ids) == set(dataset.indices("train"))
     assert set(learnt.ids).isdisjoint(chosen_by.ids)
-    assert set(learnt.ids).isdisjoint(gathered.indices("test"))
-    rows = gathered.features.rows(gathered.indices("train"), trunk.columns(FEATURES)).read(slice(None))
+    assert set(learnt.ids).isdisjoint(dataset.indices("test"))
+    rows = dataset.features.rows(dataset.indices("train"), trunk.columns(FEATURES)).read(slice(None))
     np.testing.assert_array_equal(seen["rows"], rows)
 
 
@@ -178,12 +180,13 @@ def test_a_head_chosen_anew_on_stages_of_the_tuned_network_is_one_network_in_gra
     """Here it is a kernel machine on two stages."""
     seen: dict[str, Any] = {}
 
-    def anew(tuned: Ground, *_rest: Any) -> LastHead:
+    def anew(tuned: Transfer, *_rest: Any) -> LastHead:
         stages = ("layer2", "features")
-        rows = rows_of(tuned, tuned.gathered.indices("train"), stages)
-        labels = tuned.gathered.labels[tuned.gathered.indices("train")]
-        seen["tuned"], seen["head"] = tuned, fit_rbf(rows, labels, tuned.fold, num_classes=3).head
-        return LastHead(seen["head"], stages, "asked for")
+        rows = tuned.rows(tuned.dataset.indices("train"), stages)
+        labels = tuned.dataset.labels[tuned.dataset.indices("train")]
+        head = fit_rbf(rows, labels, tuned.fold, num_classes=3).head
+        seen["tuned"], seen["head"] = tuned, replace(head, reads=stages)
+        return LastHead(seen["head"], "asked for")
 
     monkeypatch.setattr(finetune, "last_head", anew)
     train.run(home / "photos", tmp_path / "model", settings(home, freeze="layer2"))
@@ -195,9 +198,9 @@ def test_a_head_chosen_anew_on_stages_of_the_tuned_network_is_one_network_in_gra
         given = torch.softmax(pixels_first(network, model.preprocess.mean, model.preprocess.std)(
             torch.from_numpy(pixels.copy())), dim=1).numpy()  # fmt: skip
     np.testing.assert_allclose(OnnxRunner(model.graph)(pixels), given, atol=5e-4)
-    in_test = seen["tuned"].gathered.indices("test")
-    first = [in_test[seen["tuned"].gathered.labels[in_test] == label][0] for label in range(3)]
-    logits = seen["head"].logits(rows_of(seen["tuned"], np.array(first), ("layer2", "features")).read(slice(None)))
+    in_test = seen["tuned"].dataset.indices("test")
+    first = [in_test[seen["tuned"].dataset.labels[in_test] == label][0] for label in range(3)]
+    logits = seen["head"].logits(seen["tuned"].rows(np.array(first), ("layer2", "features")).read(slice(None)))
     np.testing.assert_allclose(given, softmax(logits), atol=5e-3)  # its features went through float16
     assert graft.load(tmp_path / "model").verify() < 1e-3
 
@@ -245,7 +248,7 @@ def test_a_killed_run_ends_with_the_same_bits(moment: str, tuned: Path, home: Pa
     """Signal 9 while maps are made, of which nothing is known yet, and in the middle of the phase on them."""
     out, toml = tmp_path / "killed", tmp_path / "run.toml"
     cache = home / "cache" if moment == "steps" else tmp_path / "cache"
-    toml.write_text(QUICK.to_toml())
+    toml.write_text(Recipe(strategy="finetune", **QUICK).to_toml())
     code = "import sys, torch; torch.set_num_threads(1); from graft.cli.app import main; sys.argv[0] = 'graft'; main()"
     command = [sys.executable, "-c", code, "train", str(home / "photos"), "--out", str(out), "--strategy", "finetune"]
     command += ["--network", NETWORK, "--weights", str(home / "weights.safetensors")]
@@ -272,26 +275,30 @@ def test_a_killed_run_ends_with_the_same_bits(moment: str, tuned: Path, home: Pa
 def test_training_pictures_go_through_the_upper_part_only_and_come_out_as_from_the_whole(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: dict[str, Ground] = {}
-    tuned_ground = finetune._tuned_ground
+    found: dict[str, Transfer] = {}
+    on_the_tuned = finetune._on_the_tuned
 
-    def both(ground: Ground, built: Any, below: Any, folder: Path, progress: Any) -> Ground:
+    def elsewhere(transfer: Transfer, name: str) -> Transfer:
+        place = replace(transfer.workplace, state=transfer.workplace.state / name)
+        return replace(transfer, workplace=place)
+
+    def both(transfer: Transfer, built: Any, below: Any) -> Transfer:
         assert below[0] == "layer3"
-        found["maps"] = tuned_ground(ground, built, below, folder, progress)
-        found["whole"] = tuned_ground(ground, built, None, folder.with_name("again"), progress)
+        found["maps"] = on_the_tuned(transfer, built, below)
+        found["whole"] = on_the_tuned(elsewhere(transfer, "again"), built, None)
         with monkeypatch.context() as patched:
-            patched.setattr(tuned_module, "above_in_ladder", lambda *_: None)
-            found["not cut"] = tuned_ground(ground, built, below, folder.with_name("not cut"), progress)
+            patched.setattr(tuned_module, "upper_in_trunk", lambda *_: None)
+            found["not cut"] = on_the_tuned(elsewhere(transfer, "not cut"), built, below)
         return found["maps"]
 
-    monkeypatch.setattr(finetune, "_tuned_ground", both)
+    monkeypatch.setattr(finetune, "_on_the_tuned", both)
     train.run(home / "photos", tmp_path / "m", settings(home, {**QUICK, "epochs": 1}, freeze="layer2"))
-    gathered = found["maps"].gathered
-    trained, everything = gathered.indices("train"), np.arange(len(gathered.labels))
-    assert gathered.features.computed == len(everything) - len(trained) > 0
-    expected, rows = (found[way].gathered.features.rows(everything).read(slice(None)) for way in ("whole", "maps"))
+    dataset = found["maps"].dataset
+    trained, everything = dataset.indices("train"), np.arange(len(dataset.labels))
+    assert dataset.features.computed == len(everything) - len(trained) > 0
+    expected, rows = (found[way].dataset.features.rows(everything).read(slice(None)) for way in ("whole", "maps"))
     for way in ("whole", "not cut"):
-        assert found[way].gathered.features.computed == len(everything)
+        assert found[way].dataset.features.computed == len(everything)
     assert np.abs(expected[trained]).max() > 0.5
     np.testing.assert_allclose(rows, expected, rtol=0.01, atol=0.002 * np.abs(expected).max())
 

@@ -67,7 +67,7 @@ def right(found: Transfer, head: Head, columns: slice) -> NDArray[np.bool_]:
 def test_a_head_that_is_right_more_often_takes_the_place_of_the_networks_own() -> None:
     found = ground()
     last = last_head(found, OWN, ("stage",))
-    assert last.reads == ("stage",)
+    assert last.head.reads == ("stage",)
     theirs, own = right(found, last.head, STAGE), right(found, OWN, FEATURE)
     assert theirs.mean() > own.mean() + 0.05
     expected = paired_difference(theirs, own)
@@ -81,7 +81,7 @@ def test_a_head_that_is_right_more_often_takes_the_place_of_the_networks_own() -
 
 def test_one_that_is_not_leaves_it_where_it_is() -> None:
     last = last_head(ground(told_by_stage=False), OWN, ("stage",))
-    assert last.reads == TOP
+    assert last.head.reads == TOP
     assert last.gain is not None
     assert last.gain.value < 0
     assert last.reason.startswith("the network keeps its own head: ")
@@ -91,7 +91,7 @@ def test_where_validation_pictures_are_too_few_to_judge_the_head_is_new() -> Non
     for val in (0, 1, 39):
         found = ground(val=val, told_by_stage=False)
         last = last_head(found, OWN, ("stage",))
-        assert (last.reads, last.gain, len(last.trials)) == (("stage",), None, 3)
+        assert (last.head.reads, last.gain, len(last.trials)) == (("stage",), None, 3)
         chosen = choose_on(found, ("stage",)).head
         np.testing.assert_array_equal(last.head.weight, chosen.weight)  # no temperature is set on so few
         assert f"; {val} validation pictures are too few" in last.reason

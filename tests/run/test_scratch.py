@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 import graft
-from graft.classifier.artefact import load, rebuild
+from graft.classifier.artefact import load
+from graft.classifier.rebuild import rebuild
 from graft.errors import UsageError
 from graft.jobs import train
 from graft.training.recipe.read import read_toml, recipe_of, seconds_of

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import graft
-from graft.classifier.artefact import load, rebuild
+from graft.classifier.artefact import load
+from graft.classifier.rebuild import rebuild
 from graft.cli.texts.train import summary
 from graft.errors import UsageError
 from graft.evaluate.calibration import softmax
@@ -90,7 +91,7 @@ def test_a_probe_on_earlier_stages_is_one_network_in_graph_and_pytorch(
 
     trunk = open_trunk(find_source(NETWORK, home / "drawn.safetensors"), home / "cache")
     ladder = OnnxRunner(trunk.graph)(pixels)
-    rows = np.concatenate([ladder[:, trunk.columns(rung)] for rung in stages.split(",")], axis=1)
+    rows = np.concatenate([ladder[:, trunk.columns(output)] for output in stages.split(",")], axis=1)
     expected = softmax(heads[0].logits(rows))
     assert expected.max(axis=0).min() > 0.5  # each class is said of some picture
     close = 1e-4 if kind == "logistic" else 5e-4  # a kernel machine's weights are large, and cancel

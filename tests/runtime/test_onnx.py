@@ -17,13 +17,14 @@ from graft.data.decode import decode, read_picture
 from graft.data.preprocess import Preprocess, fit_picture
 from graft.errors import BadModel
 from graft.features.trunk import open_trunk
+from graft.heads.head import Head
 from graft.models.adapter import adapt
 from graft.models.network import trunk as lower
 from graft.models.weights import find_source
 from graft.runtime import export as export_module
-from graft.runtime.attach import with_head
 from graft.runtime.device import TorchRunner
 from graft.runtime.export import PARITY, export_onnx, pixels_first
+from graft.runtime.graph import with_head
 from graft.runtime.onnx import OnnxRunner
 
 
@@ -87,7 +88,7 @@ def test_a_head_on_the_graph_is_a_matrix_and_a_softmax(lite0: Path) -> None:
     draw = np.random.default_rng(0)
     weight, bias = draw.normal(0, 0.1, (3, 1280)).astype(np.float32), np.array([1, -1, 0.5], np.float32)
     pixels = draw.integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
-    data = with_head(lite0, weight, bias, ("a", "b\nc", "ü"))
+    data = with_head(lite0, Head("logistic", weight, bias), ("a", "b\nc", "ü"))
     logits = OnnxRunner(lite0)(pixels)[:, -1280:].astype(np.float64) @ weight.T.astype(np.float64) + bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(OnnxRunner(data)(pixels), expected, atol=1e-5)

@@ -15,11 +15,11 @@ STAGES = ("a", "b", "c", "d", "e", "f")
 LIKE, UNLIKE = Likeness(0.8, 0.75, 0.85, 100), Likeness(0.2, 0.15, 0.25, 100)
 
 
-def score(rungs: tuple[str, ...], right: int, of: int = 200) -> StageScore:
+def score(reads: tuple[str, ...], right: int, of: int = 200) -> StageScore:
     """A score that is right on the first `right` of its rows, the more the less its log loss."""
     share = right / of
     return StageScore(
-        rungs, 10, share, share - 0.05, share + 0.05, 1 - share, 1.0, np.arange(of) < right, np.arange(of)
+        reads, 10, share, share - 0.05, share + 0.05, 1 - share, 1.0, np.arange(of) < right, np.arange(of)
     )
 
 
@@ -78,13 +78,13 @@ def test_little_and_similar_data_gets_the_top_where_the_probes_agree_beyond_nois
 def test_little_and_different_data_gets_the_best_earlier_stage_or_several_together() -> None:
     assert advise([50, 50], UNLIKE, FALLING, STAGES).decision == Strategy("probe", ("c",))
     together = curve(60, 80, 100, 100, 90, 80, 70, several=160)
-    assert advise([50, 50], UNLIKE, together, STAGES).decision.rungs == (*STAGES, "features")
+    assert advise([50, 50], UNLIKE, together, STAGES).decision.reads == (*STAGES, "features")
 
 
 def test_several_stages_together_stay_where_a_single_one_is_better_within_noise() -> None:
     close = curve(60, 80, 100, 120, 140, 160, 180, several=178)  # 2 of 200: Tango's interval has 0 in it
     found = advise([50, 50], LIKE, close, STAGES)
-    assert found.decision.rungs == (*STAGES, "features")
+    assert found.decision.reads == (*STAGES, "features")
     assert "-1.0 points" in found.reason[-1]
     assert found.reason[-1].endswith("within noise, and where that is so, several stages together are taken.")
     above = advise([50, 50], LIKE, curve(60, 80, 100, 120, 140, 160, 150, several=180), STAGES)
@@ -126,7 +126,7 @@ def test_as_json_it_says_all_of_it() -> None:
     assert said["likeness"] == {"value": 0.2, "low": 0.15, "high": 0.25, "pictures": 100, "word": "unlike"}
     assert said["cell"]["advised"] == "probe earlier stages"
     assert [stage["accuracy"] for stage in said["stages"]] == [one.accuracy for one in FALLING]
-    assert said["decision"]["rungs"] == ["c"]
+    assert said["decision"]["reads"] == ["c"]
 
 
 def trial(strategy: Strategy, right: range, seconds: float, of: int = 400) -> Trial:

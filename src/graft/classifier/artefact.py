@@ -19,7 +19,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,22 +28,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from graft.classifier.manifest import MANIFEST, TOP, Manifest, read_manifest
+from graft.classifier.manifest import MANIFEST, Manifest, read_manifest
 from graft.data.preprocess import Preprocess
 from graft.errors import BadModel, shown
-
-if TYPE_CHECKING:
-    from torch import nn
 
 WEIGHTS: Final = "model.safetensors"
 GRAPH: Final = "model.onnx"
 GOLDEN: Final = "golden/expected.json"
 MEAN_OFFSET: Final = "preprocessing.mean_offset"
 """The tensor (C, S, S), where there is one, that is subtracted from a normalised picture: its share of a mean image."""
-LANDMARKS: Final = "head.landmarks"
-"""The tensor (M, D), where the head is a kernel machine: what features are likened to before the last linear layer."""
-GAMMA: Final = "head.gamma"
-"""The tensor () beside it: how fast the likeness falls with squared distance."""
 _MAX_HEADER: Final = 16 * 1024**2  # bytes of a safetensors header
 _MAX_TENSORS: Final = 20_000
 
@@ -143,51 +136,6 @@ def load(folder: Path) -> Classifier:
             graph = data
     _check_graph(graph, folder / GRAPH)
     return Classifier(folder, manifest, graph)
-
-
-def rebuild(classifier: Classifier) -> nn.Module:
-    """The network itself, in PyTorch, with the classifier's weights, in eval mode.
-
-    It takes (N, C, S, S) floats, normalised by the preprocessing's mean and std, C of which there are. Raises BadModel
-    when the weights do not fit the architecture that the manifest names.
-    """
-    import torch
-
-    from graft.models.build import bare, load_weights
-
-    manifest = classifier.manifest
-    activation = manifest.arguments.get("activation")
-    built = bare(manifest.builder, manifest.architecture, num_classes=len(manifest.classes), activation=activation)
-    tensors = {
-        name: torch.from_numpy(array.copy()) for name, array in classifier.tensors().items() if name != MEAN_OFFSET
-    }
-    if manifest.head.reads != TOP:
-        from graft.models.heads import with_rungs
-
-        width = tensors[LANDMARKS].shape[-1] if LANDMARKS in tensors else _columns(classifier, tensors)
-        built = with_rungs(built, manifest.head.reads, width)
-    if manifest.head.kind == "rbf":
-        from graft.models.heads import with_kernel
-
-        if LANDMARKS not in tensors or tensors[LANDMARKS].ndim != 2:
-            raise BadModel(
-                f"{shown(classifier.folder / WEIGHTS)} needs a matrix {LANDMARKS}, since its head is a kernel machine, "
-                "and holds none; get a sound copy of the model"
-            )
-        built = with_kernel(built, len(tensors[LANDMARKS]), landmarks=LANDMARKS, gamma=GAMMA)
-    load_weights(built, tensors, name=str(classifier.folder / WEIGHTS))
-    return built.network
-
-
-def _columns(classifier: Classifier, tensors: Mapping[str, Any]) -> int:
-    """How many features the last layer takes. Raises BadModel where it is missing."""
-    name = f"{classifier.manifest.head.layer}.weight"
-    if name not in tensors or tensors[name].ndim < 2:
-        raise BadModel(
-            f"{shown(classifier.folder / WEIGHTS)} needs a matrix {name}, its last layer, and holds none; "
-            "get a sound copy of the model"
-        )
-    return int(tensors[name].shape[1])
 
 
 def count_look(classifier: Classifier) -> int:

@@ -16,6 +16,7 @@ from graft.classifier.artefact import load as load_classifier
 from graft.classifier.evaluation import evaluate_model
 from graft.classifier.predict import Input, Prediction
 from graft.errors import BadModel
+from graft.evaluate.calibration import softmax
 from graft.evaluate.metrics import Scores
 from graft.progress import Progress, silent
 from graft.runtime.device import choose_device
@@ -84,7 +85,7 @@ class Model:
         """
         worst = 0.0
         for golden in self.classifier.golden():
-            given: NDArray[np.float32] = self._run(golden.pixels[None])[0]
+            given: NDArray[np.float32] = softmax(self._run(golden.pixels[None]))[0]
             worst = max(worst, float(np.abs(given - golden.probabilities).max()))
         if not worst <= _GOLDEN_TOLERANCE:
             raise BadModel(f"{self.folder} gives other scores here than where it was made (off by {worst:.4f}); "

@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from graft.classifier.artefact import MEAN_OFFSET, Classifier, rebuild
+from graft.classifier.artefact import MEAN_OFFSET, Classifier
+from graft.classifier.rebuild import rebuild
 from graft.data.decode import Picture, decode, read_picture
 from graft.data.preprocess import fit_picture
 from graft.errors import BadPicture
+from graft.evaluate.calibration import softmax
 from graft.runtime.device import Device
 from graft.runtime.onnx import OnnxRunner
 from graft.runtime.stream import batched, ordered_map
@@ -25,22 +28,29 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Input = str | Path | Image.Image | NDArray[np.uint8]
 """What can be classified: a file, a PIL picture, or an array (H, W, 3) or (H, W) of uint8, 0–255."""
 
+LOGITS: Final = "logits"
+"""The output of a classifier's graph that predictions are made from."""
 _GPU_BATCH: Final = 64
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says of one picture. Exactly one of `probabilities` and `problem` is None.
+    """What the classifier says of one picture. Exactly one of `logits` and `problem` is None.
 
-    path: the file's, or "" for a picture given in memory. probabilities: (K,), sum 1, in the order of the classes.
-    problem: why the picture could not be read. key: SHA-256 of the file's bytes, 16 bytes; empty in memory.
+    path: the file's, or "" for a picture given in memory. logits: (K,), in the order of the classes. problem: why the
+    picture could not be read. key: SHA-256 of the file's bytes, 16 bytes; empty in memory.
     """
 
     path: str
-    probabilities: NDArray[np.float32] | None
+    logits: NDArray[np.float32] | None
     problem: str | None
     classes: tuple[str, ...]
     key: bytes = b""
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float32] | None:
+        """(K,), sum 1: the softmax of the logits; None where the picture could not be read."""
+        return None if self.logits is None else softmax(self.logits[None])[0]
 
     @property
     def label(self) -> str:
@@ -54,24 +64,24 @@ class Prediction:
 
     def top(self, k: int) -> tuple[tuple[str, float], ...]:
         """The k most probable classes, best first; equal probabilities in the order of the classes."""
-        if self.probabilities is None:
-            raise BadPicture(self.problem or "no probabilities")
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
-        return tuple((self.classes[i], float(self.probabilities[i])) for i in order)
+        probabilities = self.probabilities
+        if probabilities is None:
+            raise BadPicture(self.problem or "no logits")
+        order = np.argsort(-probabilities, kind="stable")[:k]
+        return tuple((self.classes[i], float(probabilities[i])) for i in order)
 
 
 def runner(classifier: Classifier, device: Device) -> Run:
-    """What runs the classifier: pixels (N, S, S, 3) uint8 → probabilities (N, K)."""
+    """What runs the classifier: pixels (N, S, S, 3) uint8 → logits (N, K)."""
     if device == "cpu":
-        return OnnxRunner(classifier.graph)
-    from torch import nn
-
+        return OnnxRunner(classifier.graph, output=LOGITS)
     from graft.runtime.device import TorchRunner
     from graft.runtime.export import pixels_first
 
-    whole = nn.Sequential(rebuild(classifier), nn.Softmax(dim=1))
     offset = classifier.tensors().get(MEAN_OFFSET)
-    return TorchRunner(pixels_first(whole, classifier.preprocess.mean, classifier.preprocess.std, offset), device)
+    return TorchRunner(
+        pixels_first(rebuild(classifier), classifier.preprocess.mean, classifier.preprocess.std, offset), device
+    )
 
 
 def predict(

@@ -40,7 +40,7 @@ class Features:
     samples: the readable ones, in order. keys: digest of each file's bytes. facts: (n,) records of FACTS.
     problems: the files that were set aside. computed: how many went through the network in this pass.
     limit: seconds that one decode and one forward pass of every picture take on this machine, with all cores busy.
-    shape: of the row of one picture, (Σ widths,) for the ladder of a trunk and (S, S, 3) for pixels.
+    shape: of the row of one picture, (Σ widths,) for the outputs of a trunk and (S, S, 3) for pixels.
     """
 
     samples: tuple[Sample, ...]

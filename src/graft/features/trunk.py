@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 TRUNK_VERSION: Final = 4  # raise it when the exported graph changes
-FEATURES: Final = "features"  # the highest rung of the ladder: what a new head grows on
-TOP: Final = (FEATURES,)  # the rungs of a head that stands on nothing else
-_LADDER: Final = "ladder"  # the graph's output
+FEATURES: Final = "features"
+"""The uppermost output of a trunk: what the network's own last layer takes."""
+TOP: Final = (FEATURES,)
+"""What a head reads that stands where the network's own last layer stood."""
+_OUTPUT: Final = "ladder"  # of the graph; the name is part of graphs that lie in caches
 _GRAPH, _WEIGHTS, _RECORD = "trunk.onnx", "weights.safetensors", "trunk.json"
 
 
@@ -43,7 +45,7 @@ class Trunk:
 
     folder: where its files lie. network, builder, architecture: as its `Source` has them. key: 32 hex digits that stand
     for its weights. head: the published name of the linear layer that was left off. stages: their names. widths: of
-    the ladder's rungs, which are each stage's maps averaged over the picture, and then the features. size, mean, std,
+    its outputs, which are each stage's maps averaged over the picture, and then the features. size, mean, std,
     interpolation: the input it was trained on.
     """
 
@@ -62,12 +64,12 @@ class Trunk:
 
     @property
     def graph(self) -> Path:
-        """The ONNX file: pixels (N, size, size, 3) uint8 → ladder (N, Σ widths); inside it the tensor `features`."""
+        """The ONNX file: pixels (N, size, size, 3) uint8 → outputs (N, Σ widths); inside it the tensor `features`."""
         return self.folder / _GRAPH
 
     @property
-    def rungs(self) -> tuple[str, ...]:
-        """The names of what stands side by side in a row of the ladder: the stages, then `features`."""
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what stands side by side in a picture's row: the stages, then `features`."""
         return (*self.stages, FEATURES)
 
     @property
@@ -77,17 +79,17 @@ class Trunk:
 
     @property
     def row_width(self) -> int:
-        """How many numbers a row of the ladder holds."""
+        """How many numbers a picture's row holds."""
         return sum(self.widths)
 
-    def columns(self, rung: str) -> slice:
-        """Where one of `rungs` stands in a row of the ladder. Raises UsageError for another name."""
-        if rung not in self.rungs:
+    def columns(self, output: str) -> slice:
+        """Where one of `outputs` stands in a picture's row. Raises UsageError for another name."""
+        if output not in self.outputs:
             raise UsageError(
-                f"no stage {shown(rung)!r} in {self.network}, which has {', '.join(self.rungs)}"
-                f"{nearest(rung, self.rungs)}"
+                f"no stage {shown(output)!r} in {self.network}, which has {', '.join(self.outputs)}"
+                f"{nearest(output, self.outputs)}"
             )
-        at = self.rungs.index(rung)
+        at = self.outputs.index(output)
         start = sum(self.widths[:at])
         return slice(start, start + self.widths[at])
 
@@ -152,12 +154,12 @@ def runner(trunk: Trunk, whole: Source | Built, device: Device) -> Run:
     if device == "cpu":
         return OnnxRunner(trunk.graph)
     from graft.models.build import build
-    from graft.models.network import Ladder
+    from graft.models.network import StageFeatures
     from graft.runtime.device import TorchRunner
     from graft.runtime.export import pixels_first
 
     built = build(whole) if isinstance(whole, Source) else whole
-    return TorchRunner(pixels_first(Ladder(built.network), trunk.mean, trunk.std), device)
+    return TorchRunner(pixels_first(StageFeatures(built.network), trunk.mean, trunk.std), device)
 
 
 def _export(source: Source, key: str, folder: Path) -> None:
@@ -165,7 +167,7 @@ def _export(source: Source, key: str, folder: Path) -> None:
     import torch
 
     from graft.models.build import build
-    from graft.models.network import Ladder, head, stage_names
+    from graft.models.network import StageFeatures, head, stage_names
 
     built = build(source)
     size = built.size
@@ -174,7 +176,7 @@ def _export(source: Source, key: str, folder: Path) -> None:
     record = Trunk(
         folder, source.network, source.builder, source.architecture, key,
         built.published[ours].removesuffix(".weight"), stage_names(built.network),
-        Ladder(built.network).eval().widths(torch.zeros(1, 3, size, size)), size, built.mean, built.std,
+        StageFeatures(built.network).eval().widths(torch.zeros(1, 3, size, size)), size, built.mean, built.std,
         built.interpolation,
     )  # fmt: skip
     _write(built, folder, size=size)
@@ -187,16 +189,16 @@ def _export(source: Source, key: str, folder: Path) -> None:
 
 
 def _write(built: Built, folder: Path, *, size: int) -> None:
-    """Write a network's ladder as a graph, and all of its tensors."""
+    """Write what gives a network's outputs as a graph, and all of its tensors."""
     from safetensors.torch import save_file
 
-    from graft.models.network import Ladder
+    from graft.models.network import StageFeatures
     from graft.runtime.export import export_onnx, pixels_first
-    from graft.runtime.ladder import finish_ladder
+    from graft.runtime.graph import finish_trunk
 
-    ladder = pixels_first(Ladder(built.network).eval(), built.mean, built.std)
-    export_onnx(ladder, folder / _GRAPH, size=size, output=_LADDER)
-    finish_ladder(folder / _GRAPH, ladder=_LADDER, features=FEATURES)
+    module = pixels_first(StageFeatures(built.network).eval(), built.mean, built.std)
+    export_onnx(module, folder / _GRAPH, size=size, output=_OUTPUT)
+    finish_trunk(folder / _GRAPH, output=_OUTPUT)
     state = built.network.state_dict()
     save_file({theirs: state[ours].contiguous() for ours, theirs in built.published.items()}, folder / _WEIGHTS)
 

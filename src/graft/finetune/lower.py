@@ -1,7 +1,7 @@
 """The lower part of a network, which training leaves as it is: exported to ONNX once, then run from the cache.
 
-An export takes seconds. Where the graph of the whole network's ladder lies at hand, its lower part is cut out of
-that in a moment instead; PyTorch has the last word on either. What stands above the cut can be cut out likewise.
+An export takes seconds. Where the graph of the whole trunk lies at hand, its lower part is cut out of that in a
+moment instead; PyTorch has the last word on either. What stands above the cut can be cut out likewise.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Lower:
 
 
 @dataclass(frozen=True)
-class Rung:
-    """Where the graph of a ladder holds a network's stages. graph: the ONNX file. number: of the topmost stage wanted,
+class StageOutput:
+    """Where the graph of a trunk holds a network's stages. graph: the ONNX file. number: of the topmost stage wanted,
     from 0."""
 
     graph: Path
@@ -63,14 +63,14 @@ def open_module(
     size: int,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    rung: Rung | None = None,
+    output: StageOutput | None = None,
     progress: Progress = silent,
 ) -> Lower:
     """`module` behind its normalisation, from `cache` or exported into it; atomic, so that several runs may do it.
 
-    module: normalised pictures (N, C, H, W) → maps (N, C', h, w); left in evaluation mode. rung: where the same may be
-    found in a ladder's graph. Raises UsageError for a module that gives no maps, BadModel when PyTorch and ONNX Runtime
-    differ, and GraftError when the cache cannot be written.
+    module: normalised pictures (N, C, H, W) → maps (N, C', h, w); left in evaluation mode. output: where the same may
+    be found in a trunk's graph. Raises UsageError for a module that gives no maps, BadModel when PyTorch and ONNX
+    Runtime differ, and GraftError when the cache cannot be written.
     """
     key = module_key(module, size=size, mean=mean, std=std)
     folder = cache / "lowers"
@@ -80,7 +80,7 @@ def open_module(
             return _opened(key, size, graph)
         path.unlink(missing_ok=True)  # damaged
     progress("preparing the frozen layers (once)", 0, 1)
-    graph = _graph(pixels_first(module, mean, std), size, rung)
+    graph = _graph(pixels_first(module, mean, std), size, output)
     lower = _opened(key, size, graph)
     _write(folder / f"{_name(key, graph)}.onnx", graph)
     progress("preparing the frozen layers (once)", 1, 1)
@@ -96,38 +96,38 @@ def module_key(module: nn.Module, *, size: int, mean: tuple[float, ...], std: tu
     return digest.hexdigest()[:32]
 
 
-def in_ladder(rung: Rung, size: int) -> bytes | None:
-    """The graph of the stages up to a rung, pixels (N, size, size, 3) → maps, cut out of their ladder's.
+def lower_in_trunk(output: StageOutput, size: int) -> bytes | None:
+    """The graph of the stages up to an output, pixels (N, size, size, 3) → maps, cut out of their trunk's.
 
-    None where the ladder takes pictures of another size, or does not average this stage's maps.
+    None where the trunk takes pictures of another size, or does not average this stage's maps.
     """
     import onnx
     from onnx.utils import Extractor
 
-    model = onnx.load(rung.graph)
+    model = onnx.load(output.graph)
     (pixels,) = model.graph.input
     if pixels.type.tensor_type.shape.dim[1].dim_value != size:
         return None
-    maps = _maps_of(model, rung.number)
+    maps = _maps_of(model, output.number)
     return None if maps is None else bytes(Extractor(model).extract_model([pixels.name], [maps]).SerializeToString())
 
 
-def above_in_ladder(rung: Rung, size: int) -> bytes | None:
-    """The graph of what stands above a rung, its maps (N, C, h, w) → the higher rungs side by side (N, Σ widths).
+def upper_in_trunk(output: StageOutput, size: int) -> bytes | None:
+    """The graph of what stands above an output, its maps (N, C, h, w) → the higher outputs side by side (N, Σ widths).
 
-    None where the stages up to it are not to be had from `in_ladder`, or where the two parts together do not give what
-    the ladder does, such as where the upper one asks for the pictures as well.
+    None where the stages up to it are not to be had from `lower_in_trunk`, or where the two parts together do not give
+    what the trunk does, such as where the upper one asks for the pictures as well.
     """
     import onnx
     from onnx import helper
     from onnx.utils import Extractor
 
-    lower = in_ladder(rung, size)
-    model = onnx.load(rung.graph)
-    maps = _maps_of(model, rung.number)
+    lower = lower_in_trunk(output, size)
+    model = onnx.load(output.graph)
+    maps = _maps_of(model, output.number)
     if lower is None or maps is None:
         return None
-    higher = _joined(model).input[rung.number + 1 :]
+    higher = _joined(model).input[output.number + 1 :]
     model.graph.node.append(helper.make_node("Concat", higher, [_ABOVE], axis=1))
     model.graph.value_info.append(helper.make_tensor_value_info(_ABOVE, onnx.TensorProto.FLOAT, ["n", None]))
     upper = bytes(Extractor(model).extract_model([maps], [_ABOVE]).SerializeToString())
@@ -136,18 +136,18 @@ def above_in_ladder(rung: Rung, size: int) -> bytes | None:
         above = OnnxRunner(upper)(OnnxRunner(lower)(pixels))
     except BadModel:
         return None
-    expected = OnnxRunner(rung.graph)(pixels)[:, -above.shape[1] :]
+    expected = OnnxRunner(output.graph)(pixels)[:, -above.shape[1] :]
     return upper if np.abs(above - expected).max() <= PARITY * np.abs(expected).max() else None
 
 
 def _joined(model: onnx.ModelProto) -> onnx.NodeProto:
-    """The node that joins a ladder's rungs."""
+    """The node that joins a trunk's outputs."""
     joined: onnx.NodeProto = next(node for node in model.graph.node if model.graph.output[0].name in node.output)
     return joined
 
 
 def _maps_of(model: onnx.ModelProto, number: int) -> str | None:
-    """The tensor whose average is a ladder's rung of that number; None where there is none of a known shape."""
+    """The tensor whose average is a trunk's output of that number; None where there is none of a known shape."""
     made_by = {name: node for node in model.graph.node for name in node.output}
     node = made_by.get(_joined(model).input[number])
     while node is not None and node.op_type not in _AVERAGES:
@@ -156,9 +156,9 @@ def _maps_of(model: onnx.ModelProto, number: int) -> str | None:
     return None if node is None or node.input[0] not in known else node.input[0]
 
 
-def _graph(pixels_to_maps: nn.Module, size: int, rung: Rung | None) -> bytes:
-    """A module that takes pixels as an ONNX graph: cut out of the ladder's where that has the same, else exported."""
-    found = in_ladder(rung, size) if rung is not None else None
+def _graph(pixels_to_maps: nn.Module, size: int, output: StageOutput | None) -> bytes:
+    """A module that takes pixels as an ONNX graph: cut out of the trunk's where that has the same, else exported."""
+    found = lower_in_trunk(output, size) if output is not None else None
     if found is not None and _difference(pixels_to_maps, found, size) <= PARITY:
         return found
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:

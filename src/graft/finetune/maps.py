@@ -33,7 +33,7 @@ from graft.data.sources.scan import Sample
 from graft.disk.table import KEY_BYTES, Store, Table
 from graft.errors import BadPicture, GraftError, UsageError, shown
 from graft.features.trunk import Trunk
-from graft.finetune.lower import Lower, Rung, open_module
+from graft.finetune.lower import Lower, StageOutput, open_module
 from graft.models.network import CLASSIFIER, Built, cut, stage_names
 from graft.progress import Progress, silent
 from graft.runtime.stream import batched, cores, ordered_map
@@ -87,8 +87,8 @@ def open_lower(
     """
     lower, _ = cut(built.network, stage)
     below = (*stage_names(built.network), CLASSIFIER).index(stage)  # stages
-    rung = Rung(trunk.graph, below - 1) if trunk is not None and below else None
-    return open_module(lower, cache, size=size, mean=built.mean, std=built.std, rung=rung, progress=progress)
+    output = StageOutput(trunk.graph, below - 1) if trunk is not None and below else None
+    return open_module(lower, cache, size=size, mean=built.mean, std=built.std, output=output, progress=progress)
 
 
 def maps_bytes(pictures: int, shape: tuple[int, int, int], views: int) -> int:

@@ -1,6 +1,6 @@
 """The features of a network that was tuned above a cut, for pictures whose maps below it are kept.
 
-What is below the cut has not changed: its rungs of the ladder are known, and its maps lie in the store. So only the
+What is below the cut has not changed: its outputs are known, and its maps lie in the store. So only the
 upper part runs, on the maps, and the other pictures go through the whole network.
 """
 
@@ -17,7 +17,7 @@ from graft.data.preprocess import Preprocess
 from graft.disk.table import Store
 from graft.features.extract import Features, remember
 from graft.features.trunk import Trunk
-from graft.finetune.lower import Rung, above_in_ladder
+from graft.finetune.lower import StageOutput, upper_in_trunk
 from graft.finetune.maps import Maps
 from graft.progress import Progress, silent
 from graft.runtime.onnx import OnnxRunner
@@ -37,7 +37,7 @@ def remember_from_maps(
     *,
     progress: Progress = silent,
 ) -> None:
-    """Keep what the tuned network's ladder makes of the pictures `which`, so that `extract` finds it.
+    """Keep what the tuned network makes of the pictures `which`, so that `extract` finds it.
 
     cut: the lowest stage that was tuned. before: features of the network as it was. maps: of the training pictures,
     view 0 the plain one. which: (n,) places in `before` of those to be kept, −1 for the others, in the order of the
@@ -45,7 +45,7 @@ def remember_from_maps(
     network but for the rounding of maps to float16. Raises GraftError when the store cannot be written.
     """
     stages = trunk.stages.index(cut)  # below the cut
-    graph = above_in_ladder(Rung(trunk.graph, stages - 1), trunk.size)
+    graph = upper_in_trunk(StageOutput(trunk.graph, stages - 1), trunk.size)
     if graph is None:
         return
     upper = OnnxRunner(graph)

@@ -20,17 +20,39 @@ from threadpoolctl import threadpool_limits
 from graft.evaluate.calibration import log_loss, softmax
 from graft.evaluate.intervals import Interval, effective_number, tango
 from graft.features.rows import Floats, Rows
+from graft.heads import lda, rbf
 from graft.heads.folds import Labels
-from graft.heads.head import NAMES, Fitted, Head, Kind
+from graft.heads.head import LOGISTIC, Fitted, Head
 from graft.heads.lda import fit_lda
 from graft.heads.probe import Probe, fit_probe
-from graft.heads.rbf import LANDMARKS, fit_rbf
+from graft.heads.rbf import fit_rbf
 from graft.progress import Progress, silent
 
 FEWEST_TO_COMPARE: Final = 40  # held-out rows; with fewer, a difference that matters is within noise
-_LDA_WIDTH: Final = 4096  # features, and …
-_LDA_WORK: Final = 2**39  # … rows × features², and …
-_RBF_WORK: Final = 2**38  # … rows × landmarks²: a few seconds of two cores each
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """A kind of head that is tried beside logistic regression.
+
+    name: in the manifest. words: for people. fit: takes rows, labels and fold, and the rest by name, as `fit_lda` does.
+    too_much: why it is not tried on so many rows, or None where it is.
+    """
+
+    name: str
+    words: str
+    fit: Callable[..., Fitted]
+    too_much: Callable[[Rows], str | None]
+
+
+KINDS: Final = (
+    HeadKind("lda", "linear discriminant analysis", fit_lda, lda.too_much),
+    HeadKind("rbf", "the RBF machine", fit_rbf, rbf.too_much),
+)
+"""The kinds of heads, simplest first; logistic regression comes before all of them."""
+
+NAMES: Final = {LOGISTIC: "logistic regression"} | {kind.name: kind.words for kind in KINDS}
+"""What people call each kind."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +64,7 @@ class HeadTrial:
     skipped, whose `note` says why. settings: what cross-validation chose in it. seconds: to choose and fit it.
     """
 
-    kind: Kind
+    kind: str
     seconds: float
     accuracy: float | None = None
     log_loss: float | None = None
@@ -85,20 +107,14 @@ def choose_head(
     with threadpool_limits(limits=1, user_api="blas"):  # as in fit_probe: our threads share the work
         started = time.perf_counter()
         probe = fit_probe(rows, labels, fold, num_classes=num_classes, class_weights=class_weights, progress=progress)
-        logistic = Head("logistic", probe.weight, probe.bias)
+        logistic = Head(LOGISTIC, probe.weight, probe.bias)
         seconds = time.perf_counter() - started
         judged = (fold >= 0) & ~np.isnan(probe.held_out).any(axis=1)
         if (why := _too_small_or_large(judged, labels, fold, num_classes)) is not None:
-            skipped = (HeadTrial("logistic", seconds), HeadTrial("lda", 0, note=why), HeadTrial("rbf", 0, note=why))
+            skipped = (HeadTrial(LOGISTIC, seconds), *(HeadTrial(kind.name, 0, note=why) for kind in KINDS))
             return Choice(
                 logistic, probe.held_out, skipped, f"logistic regression: no other head was tried, {why}", probe
             )
-
-        def lda() -> Fitted:
-            return fit_lda(rows, labels, fold, num_classes=num_classes, class_weights=class_weights)
-
-        def rbf() -> Fitted:
-            return fit_rbf(rows, labels, fold, num_classes=num_classes, class_weights=class_weights, progress=progress)
 
         def right(held_out: Floats) -> NDArray[np.bool_]:
             return np.asarray(held_out[judged].argmax(axis=1) == labels[judged])
@@ -107,23 +123,22 @@ def choose_head(
         near = None if groups is None else groups[judged]
         usual = right(probe.held_out)
         first = log_loss(np.log(np.maximum(probe.held_out[judged], 1e-30)), labels[judged])
-        trials = [HeadTrial("logistic", seconds, _share(usual, weight), first, settings=f"strength {probe.strength:g}")]
+        trials = [HeadTrial(LOGISTIC, seconds, _share(usual, weight), first, settings=f"strength {probe.strength:g}")]
         chosen, held_out, best = logistic, probe.held_out, usual
-        others: tuple[tuple[Kind, Callable[[], Fitted], str | None], ...] = (
-            ("lda", lda, _too_much_for_lda(rows)), ("rbf", rbf, _too_much_for_rbf(rows)),
-        )  # fmt: skip
-        for kind, fitted, too_much in others:
-            if too_much is not None:
-                trials.append(HeadTrial(kind, 0, note=too_much))
+        for kind in KINDS:
+            if (too_much := kind.too_much(rows)) is not None:
+                trials.append(HeadTrial(kind.name, 0, note=too_much))
                 continue
-            progress(f"fitting {NAMES[kind]}", 0, 1)
+            progress(f"fitting {kind.words}", 0, 1)
             started = time.perf_counter()
-            found = fitted()
-            progress(f"fitting {NAMES[kind]}", 1, 1)
+            found = kind.fit(
+                rows, labels, fold, num_classes=num_classes, class_weights=class_weights, progress=progress
+            )
+            progress(f"fitting {kind.words}", 1, 1)
             own = right(found.held_out)
             seconds, loss = time.perf_counter() - started, log_loss(found.held_out[judged], labels[judged])
             over = gain(own, usual, weight, near)
-            trials.append(HeadTrial(kind, seconds, _share(own, weight), loss, over, found.settings))
+            trials.append(HeadTrial(kind.name, seconds, _share(own, weight), loss, over, found.settings))
             if gain(own, best, weight, near).low > 0:
                 chosen, held_out, best = found.head, softmax(found.held_out), own
     return Choice(chosen, held_out, tuple(trials), _reason(chosen.kind, tuple(trials), int(judged.sum())), probe)
@@ -164,19 +179,7 @@ def _too_small_or_large(judged: NDArray[np.bool_], labels: Labels, fold: Labels,
     return None
 
 
-def _too_much_for_lda(rows: Rows) -> str | None:
-    if rows.width > _LDA_WIDTH or rows.count * rows.width**2 > _LDA_WORK:
-        return f"{rows.count:,} pictures × {rows.width:,} features are too many for it"
-    return None
-
-
-def _too_much_for_rbf(rows: Rows) -> str | None:
-    if rows.count * min(rows.count, LANDMARKS) ** 2 > _RBF_WORK:
-        return f"{rows.count:,} pictures are too many for it"
-    return None
-
-
-def _reason(kind: Kind, trials: tuple[HeadTrial, ...], count: int) -> str:
+def _reason(kind: str, trials: tuple[HeadTrial, ...], count: int) -> str:
     """The sentence: who was compared on what, and why this one."""
     usual = trials[0].accuracy
     assert usual is not None
@@ -184,7 +187,7 @@ def _reason(kind: Kind, trials: tuple[HeadTrial, ...], count: int) -> str:
     skipped = "".join(f"; {NAMES[trial.kind]} was not tried, {trial.note}" for trial in trials if trial.note)
     against = f"logistic regression, right on {100 * usual:.1f} % of {count:,} held-out pictures"
     differences = {trial.kind: f"{NAMES[trial.kind]} {trial.gain.points()}" for trial in compared if trial.gain}
-    if kind == "logistic":
+    if kind == LOGISTIC:
         listed = " and ".join(differences.values())
         return f"{against}: beside it {listed}, which is within noise or worse, and the simplest head stays{skipped}"
     rest = [text for other, text in differences.items() if other != kind]

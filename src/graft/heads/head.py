@@ -1,72 +1,81 @@
-"""What a probe ends with: one linear layer, on the features themselves or on their likeness to a set of landmarks."""
+"""What a probe ends with: one linear layer, on the features that it reads or on what a transform makes of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from graft.classifier.artefact import GAMMA, LANDMARKS
 from graft.evaluate.calibration import softmax
 from graft.features.rows import Floats, Rows
+from graft.features.trunk import TOP
 
-Kind = Literal["logistic", "lda", "rbf"]
+if TYPE_CHECKING:
+    import onnx
+
 Labels = NDArray[np.int64]
-
-NAMES: Final[dict[Kind, str]] = {
-    "logistic": "logistic regression", "lda": "linear discriminant analysis", "rbf": "the RBF machine"
-}  # fmt: skip
+LOGISTIC: Final = "logistic"
+"""The kind of a head that is logistic regression, and of a layer that was trained with its network."""
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """Likeness to landmarks, the features of a kernel machine: exp(−γ‖x/‖x‖ − landmark‖²), above 0 and at most 1.
+class Transform(Protocol):
+    """What a head that is not linear makes of features before its linear layer.
 
-    landmarks: (M, D), each of length 1. gamma: above 0, exact in float32. Source: Williams and Seeger, Using the
-    Nyström method to speed up kernel machines, NIPS 2000.
+    In PyTorch it is a module of `graft.models.heads.MODULES`, which takes the same tensors.
     """
 
-    landmarks: Floats
-    gamma: float
-
     def features(self, x: Floats) -> Floats:
-        """(N, D) features → (N, M) likenesses. A row of zeros stays one: it is equally like every landmark."""
-        return likeness(unit(x) @ self.landmarks.T, self.gamma)
+        """(N, D) features → (N, M)."""
+        ...
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """Its arrays by their names in a file of weights."""
+        ...
+
+    def nodes(self, read: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
+        """The same in ONNX: nodes and constants that transform the tensor `read`, and the name of what they make."""
+        ...
 
 
 @dataclass(frozen=True)
 class Head:
-    """From features to scores: logits = z @ weight.T + bias, z the features or what `kernel` makes of them.
+    """From features to scores: logits = z @ weight.T + bias, z the features or what `transform` makes of them.
 
-    kind: how it was fitted. weight: (K, D), or (K, M) behind a kernel of M landmarks. bias: (K,). The temperature at
-    which the logits' softmax is calibrated is already in both.
+    kind: how it was fitted. weight: (K, D), or (K, M) behind a transform. bias: (K,). reads: the outputs of the network
+    that are its features, side by side. The temperature at which the logits' softmax is calibrated is in both.
     """
 
-    kind: Kind
+    kind: str
     weight: Floats
     bias: Floats
-    kernel: Kernel | None = None
+    transform: Transform | None = None
+    reads: tuple[str, ...] = TOP
 
     def logits(self, x: Floats) -> Floats:
         """(N, D) features → (N, K) logits."""
-        z = x if self.kernel is None else self.kernel.features(x)
+        z = x if self.transform is None else self.transform.features(x)
         return np.asarray(z @ self.weight.T + self.bias)
 
     def tensors(self, layer: str) -> dict[str, NDArray[np.float32]]:
         """Its arrays by their names in a file of weights; layer: the published name of the network's last layer."""
-        tensors = {f"{layer}.weight": self.weight, f"{layer}.bias": self.bias}
-        if self.kernel is not None:
-            tensors |= {LANDMARKS: self.kernel.landmarks, GAMMA: np.array(self.kernel.gamma, np.float32)}
-        return tensors
+        own = {f"{layer}.weight": self.weight, f"{layer}.bias": self.bias}
+        return own if self.transform is None else own | self.transform.tensors()
+
+    def before_linear(self, read: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
+        """As `graft.runtime.graph.Linear` has it."""
+        return ([], [], read) if self.transform is None else self.transform.nodes(read)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A head with what it was chosen by. held_out: (N, K) calibrated logits from fits that never saw the row, NaN for
-    rows of no fold. settings: what cross-validation chose, in words."""
+    """A head with what it was chosen by.
+
+    held_out: (N, K) calibrated logits from fits that never saw the row, NaN for rows of no fold. settings: what
+    cross-validation chose, in words.
+    """
 
     head: Head
     held_out: Floats
@@ -82,13 +91,3 @@ def logits(rows: Rows, head: Head) -> Floats:
 def probabilities(rows: Rows, head: Head) -> Floats:
     """The head's probabilities (N, K) of every row (N, D)."""
     return softmax(logits(rows, head))
-
-
-def unit(x: Floats) -> Floats:
-    """Rows (N, D) scaled to length 1; a row of zeros stays as it is."""
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)
-
-
-def likeness(cosines: Floats, gamma: float) -> Floats:
-    """exp(−γ‖a − b‖²) of vectors of length 1, whose ‖a − b‖² is 2 − 2·cosine."""
-    return np.asarray(np.exp(np.float32(2 * gamma) * (cosines - np.float32(1))))

@@ -25,10 +25,22 @@ from graft.evaluate.calibration import calibrated, log_loss
 from graft.features.rows import Doubles, Floats, Rows
 from graft.heads.folds import Labels, Sums, fold_sums, held_out_scores, total_without
 from graft.heads.head import Fitted, Head
+from graft.progress import Progress, silent
 from graft.runtime.stream import ordered_map
 
 SHRINKAGES: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.9)
 """Shares of the identity that are tried."""
+
+
+_MOST_FEATURES: Final = 4096
+_WORK: Final = 2**39  # rows × features² that are fitted: a few seconds of two cores
+
+
+def too_much(rows: Rows) -> str | None:
+    """Why LDA is not tried on so many rows, or None where it is."""
+    if rows.width > _MOST_FEATURES or rows.count * rows.width**2 > _WORK:
+        return f"{rows.count:,} pictures × {rows.width:,} features are too many for it"
+    return None
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,13 @@ class _Linear:
 
 
 def fit_lda(
-    rows: Rows, labels: Labels, fold: Labels, *, num_classes: int, class_weights: Floats | None = None
+    rows: Rows,
+    labels: Labels,
+    fold: Labels,
+    *,
+    num_classes: int,
+    class_weights: Floats | None = None,
+    progress: Progress = silent,
 ) -> Fitted:
     """Fit LDA on every row, with the shrinkage whose held-out log loss is least, and calibrate it.
 
@@ -65,11 +83,13 @@ def fit_lda(
     best: tuple[float, float, float, Floats] | None = None
     judged = fold >= 0
     for place, shrinkage in enumerate(SHRINKAGES):
+        progress("choosing the shrinkage", place, len(SHRINKAGES))
         scores = held_out_scores(rows, fold, [fits[place] for fits in by_fold], num_classes)
         logits, factor = calibrated(scores, labels, fold)
         loss = log_loss(logits[judged], labels[judged])
         if best is None or loss < best[0]:
             best = loss, shrinkage, factor, logits
+    progress("choosing the shrinkage", len(SHRINKAGES), len(SHRINKAGES))
     assert best is not None
     _, shrinkage, factor, held_out = best
     (final,) = solved(None, (shrinkage,))

@@ -1,4 +1,4 @@
-"""An RBF machine on features of length 1: ridge regression on their likeness to landmarks, one target a class.
+"""An RBF machine on features of length 1: ridge regression on kernel values of landmarks, one target a class.
 
 Up to LANDMARKS rows each row is a landmark, and the machine is exact: kernel ridge regression, whose coefficients are
 one for each row that is learnt from [1]. Beyond that the landmarks are centres of spherical k-means [2], and the
@@ -21,7 +21,8 @@ from scipy.linalg import cho_factor, cho_solve
 from graft.evaluate.calibration import calibrated, log_loss
 from graft.features.rows import Doubles, Floats, Rows
 from graft.heads.folds import Labels, Sums, fold_sums, held_out_scores, total_without
-from graft.heads.head import Fitted, Head, Kernel, likeness, unit
+from graft.heads.head import Fitted, Head
+from graft.heads.kernel import Kernel, kernel_values, unit
 from graft.progress import Progress, silent
 from graft.runtime.stream import ordered_map
 
@@ -36,9 +37,17 @@ _ORDER: Final = (1, 0, 2)  # in which the widths are tried: the usual one first
 _USUAL: Final = PENALTIES.index(1e-5)  # where the search begins
 _MOST_TRIALS: Final = len(GAMMAS) + len(PENALTIES) + 1
 _SEARCH_ROWS: Final = 4096  # rows that the search looks at, evenly spread: more than LANDMARKS
-_LLOYD: Final = 3  # steps of k-means, over …
-_ROWS_A_LANDMARK: Final = 4  # … so many rows for each centre
+_LLOYD: Final = 3  # steps of k-means
+_ROWS_A_LANDMARK: Final = 4  # rows that k-means looks at, for each centre
+_WORK: Final = 2**38  # rows × landmarks² that are fitted: a few seconds of two cores
 _JITTER: Final = 1e-12  # of the trace, added to a matrix that rounding may have made indefinite
+
+
+def too_much(rows: Rows) -> str | None:
+    """Why the RBF machine is not tried on so many rows, or None where it is."""
+    if rows.count * min(rows.count, LANDMARKS) ** 2 > _WORK:
+        return f"{rows.count:,} pictures are too many for it"
+    return None
 
 
 def fit_rbf(
@@ -67,7 +76,7 @@ def fit_rbf(
     )  # fmt: skip
     kernel = Kernel(landmarks, gamma)
     mapped = Rows(rows.count, len(landmarks), lambda part: kernel.features(rows.read(part)))
-    machines = _machines(mapped, labels, fold, weight, _likeness(between, gamma), num_classes)
+    machines = _machines(mapped, labels, fold, weight, _kernel_values(between, gamma), num_classes)
     held_out, factor = calibrated(machines.held_out(penalty), labels, fold)
     coefficients, bias = machines.solve(None, penalty)
     scaled = np.ascontiguousarray(factor * coefficients.T, np.float32)  # (K, M)
@@ -118,8 +127,8 @@ def _search(
 
     for width in _ORDER:
         gamma = float(np.float32(gammas[width]))
-        mapped = Rows(rows.count, len(landmarks), lambda part, g=gamma: likeness(cosines[part], g))  # type: ignore[misc]
-        machines = _machines(mapped, labels, fold, weight, _likeness(between, gamma), num_classes)
+        mapped = Rows(rows.count, len(landmarks), lambda part, g=gamma: kernel_values(cosines[part], g))  # type: ignore[misc]
+        machines = _machines(mapped, labels, fold, weight, _kernel_values(between, gamma), num_classes)
 
         def is_best(place: int, *, width: int = width, machines: _Exact | _Nystroem = machines) -> bool:
             progress("choosing the width of the kernel", len(tried), _MOST_TRIALS)
@@ -146,8 +155,8 @@ def _machines(
 ) -> _Exact | _Nystroem:
     """Machines of any penalty, with any one fold held out.
 
-    rows: (N, M) likenesses to landmarks. weight: (N,). between: (M, M) likenesses of the landmarks to each other, which
-    are the rows themselves where they are as many.
+    rows: (N, M) kernel values of landmarks. weight: (N,). between: (M, M) kernel values of the landmarks among
+    themselves, which are the rows themselves where they are as many.
     """
     if rows.count == len(between):
         return _Exact(labels, fold, weight, between, num_classes)
@@ -188,7 +197,7 @@ class _Exact:
 
 
 class _Nystroem:
-    """Ridge regressions on likenesses to fewer landmarks than rows: as `_machines` says; their sums are kept."""
+    """Ridge regressions on kernel values of fewer landmarks than rows: as `_machines` says; their sums are kept."""
 
     def __init__(
         self, rows: Rows, labels: Labels, fold: Labels, weight: Doubles, between: Doubles, num_classes: int
@@ -237,8 +246,8 @@ def _spread_evenly(count: int, most: int) -> Labels:
     return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
-def _likeness(cosines: Doubles, gamma: float) -> Doubles:
-    """As `likeness`, of landmarks to each other, in float64: rounded to float32 the matrix would not be definite."""
+def _kernel_values(cosines: Doubles, gamma: float) -> Doubles:
+    """As `kernel_values`, of landmarks among themselves, in float64: in float32 the matrix would not be definite."""
     return np.asarray(np.exp(2 * gamma * (cosines - 1)))
 
 

@@ -1,4 +1,4 @@
-"""How much each stage of a trunk knows of these classes: a linear probe on every rung of the ladder, and on several.
+"""How much each stage of a trunk knows of these classes: a linear probe on every output of it, and on several.
 
 A probe is a logistic regression on a stage's maps, averaged over the picture; what it is right on, of pictures that its
 fit never saw, says how far the classes can be told apart by a plane at that depth. Alain and Bengio, Understanding
@@ -24,21 +24,21 @@ from graft.progress import Progress, silent
 from graft.runtime.stream import ordered_map
 
 _MOST_ROWS: Final = 4096  # more narrow the intervals to no purpose
-_MOST_COLUMNS: Final = 2304  # of several rungs together: the fit's time grows with their square
+_MOST_COLUMNS: Final = 2304  # of several outputs together: the fit's time grows with their square
 _AT_ONCE: Final = 2  # probes, so that cores have work while one of them finds the eigenvectors, which takes one core
-_COMPARED: Final = 64  # rows by which two rungs are known to hold the same numbers
+_COMPARED: Final = 64  # rows by which two outputs are known to hold the same numbers
 
 
 @dataclass(frozen=True)
 class StageScore:
     """A probe's score on rows that its fits never saw.
 
-    rungs: what it stands on, one or several, from the picture upwards. width: how many numbers a picture that is.
+    reads: the outputs it reads, one or several, from the picture upwards. width: how many numbers a picture that is.
     accuracy, with its 95 % interval low–high: 0–1. log_loss: nats. strength: of the ridge penalty, as chosen.
     right: (n,) bool, which of the rows it was right on; the same rows in all scores of one call.
     """
 
-    rungs: tuple[str, ...]
+    reads: tuple[str, ...]
     width: int
     accuracy: float
     low: float
@@ -50,8 +50,8 @@ class StageScore:
 
     @property
     def stage(self) -> str:
-        """Its name: that of its only rung, or the first and the last of several."""
-        return self.rungs[0] if len(self.rungs) == 1 else f"{self.rungs[0]} … {self.rungs[-1]}"
+        """Its name: that of its only output, or the first and the last of several."""
+        return self.reads[0] if len(self.reads) == 1 else f"{self.reads[0]} … {self.reads[-1]}"
 
     def beyond_noise(self, other: StageScore) -> bool:
         """Whether it is right more often than `other` on the same rows, by more than their 95 % interval."""
@@ -70,7 +70,7 @@ def probe_stages(
     class_weights: Floats | None = None,
     progress: Progress = silent,
 ) -> tuple[StageScore, ...]:
-    """A cross-validated probe on every rung, from the picture upwards, then on several together.
+    """A cross-validated probe on every output, from the picture upwards, then on several together.
 
     which: (N,) the training pictures among `features`. labels, groups (near-duplicates share one), fold (as
     `cross_validate` takes it): (N,), theirs. At most 4,096 of them, evenly spread, are looked at. A stage that holds
@@ -79,15 +79,15 @@ def probe_stages(
     """
     spread = np.unique(np.linspace(0, len(which) - 1, min(len(which), _MOST_ROWS)).astype(np.int64))
     which, labels, groups, fold = which[spread], labels[spread], groups[spread], fold[spread]
-    rungs = _distinct(features, trunk, which)
-    tried = [(rung,) for rung in rungs] + _several(rungs, trunk)
+    outputs = _distinct(features, trunk, which)
+    tried = [(output,) for output in outputs] + _several(outputs, trunk)
 
     def score(names: tuple[str, ...]) -> StageScore | None:
         rows = features.rows(which, tuple(trunk.columns(name) for name in names))
         probe = cross_validate(rows, labels, fold, num_classes=num_classes, class_weights=class_weights)
         return None if np.isnan(probe.held_out).all() else _score(names, rows, probe, labels, groups)
 
-    widest_first = sorted(tried, key=lambda names: -sum(trunk.widths[trunk.rungs.index(name)] for name in names))
+    widest_first = sorted(tried, key=lambda names: -sum(trunk.widths[trunk.outputs.index(name)] for name in names))
     scores: dict[tuple[str, ...], StageScore | None] = {}
     progress("probing stages", 0, len(tried))
     with threadpool_limits(limits=1, user_api="blas"):  # here, so that no probe that ends lifts it for the other
@@ -105,14 +105,14 @@ def best(scores: Sequence[StageScore]) -> StageScore:
 def steadiest(scores: Sequence[StageScore], expected: tuple[str, ...] = TOP) -> StageScore:
     """The first that no other beats beyond noise: several stages together, fewest first, then one stage.
 
-    expected: the rungs that come first among single ones, then the top, then the others in the order of their log loss.
+    expected: the outputs that come first among single ones; then comes the top, then the others by their log loss.
     Several go first because one pass gives all, few pictures cannot tell which single stage is best, and a ridge
     penalty finds the use of each (benchmarks/stages.py). A head on one low stage would predict faster; that is given
     up.
     """
     judge = max(scores, key=lambda score: score.accuracy)
     order = sorted(
-        scores, key=lambda s: (len(s.rungs) == 1, len(s.rungs), s.rungs != expected, s.rungs != TOP, s.log_loss)
+        scores, key=lambda s: (len(s.reads) == 1, len(s.reads), s.reads != expected, s.reads != TOP, s.log_loss)
     )
     return next(score for score in order if not judge.beyond_noise(score))
 
@@ -122,24 +122,26 @@ def levelling_off(scores: Sequence[StageScore]) -> str:
 
     From there on the layers gain nothing for these classes: they serve the source's, so fine-tuning begins with them.
     """
-    single = [score for score in scores if len(score.rungs) == 1]
+    single = [score for score in scores if len(score.reads) == 1]
     judge = max(single, key=lambda score: score.accuracy)
     return next(score.stage for score in single if not judge.beyond_noise(score))
 
 
 def _distinct(features: Features, trunk: Trunk, which: NDArray[np.int64]) -> tuple[str, ...]:
-    """The rungs but for those that equal the features on a few rows."""
+    """The outputs but for those that equal the features on a few rows."""
     rows = features.rows(which[:_COMPARED]).read(slice(None))
     top = rows[:, trunk.columns(FEATURES)]
     return tuple(
-        rung for rung in trunk.rungs if rung == FEATURES or not np.array_equal(rows[:, trunk.columns(rung)], top)
+        output
+        for output in trunk.outputs
+        if output == FEATURES or not np.array_equal(rows[:, trunk.columns(output)], top)
     )
 
 
-def _several(rungs: tuple[str, ...], trunk: Trunk) -> list[tuple[str, ...]]:
+def _several(outputs: tuple[str, ...], trunk: Trunk) -> list[tuple[str, ...]]:
     """All stages below the features together, and these with the features, where they are not too wide."""
-    widths = dict(zip(trunk.rungs, trunk.widths, strict=True))
-    together = (rungs[:-1], rungs)
+    widths = dict(zip(trunk.outputs, trunk.widths, strict=True))
+    together = (outputs[:-1], outputs)
     return [names for names in together if len(names) > 1 and sum(widths[n] for n in names) <= _MOST_COLUMNS]
 
 

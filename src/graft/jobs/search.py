@@ -34,7 +34,7 @@ from graft.features.rows import Rows
 from graft.features.search import Found, Match, Quality, Ranking, Space
 from graft.features.trunk import Run
 from graft.progress import Progress, silent
-from graft.runtime.detach import below_head
+from graft.runtime.graph import below_head
 from graft.runtime.onnx import OnnxRunner
 
 SIDE: Final = 32

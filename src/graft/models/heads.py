@@ -1,29 +1,76 @@
-"""Heads that a network did not come with: on several of its stages at once, or a kernel machine on what they read.
+"""Heads that a network did not come with: on some of its stages, side by side, or behind a kernel's features.
 
-Source: Williams and Seeger, Using the Nyström method to speed up kernel machines, NIPS 2000. Departure: their map also
-has the inverse root of the landmarks' own kernel matrix, which is folded into the linear layer here.
+A network with such a head keeps its stages under their own names. What stands before the linear layer of a kind of head
+that is not linear is a module of MODULES, which is built from tensors of the file of weights.
+
+Source of the kernel: Williams and Seeger, Using the Nyström method to speed up kernel machines, NIPS 2000. Departure:
+their map also has the inverse root of the landmarks' own kernel matrix, which is folded into the linear layer here.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from graft.errors import BadModel, nearest
-from graft.models.network import Built, Ladder, Network, head, stage_names
+from graft.errors import BadModel, UsageError, nearest
+from graft.models.names import GAMMA, LANDMARKS
+from graft.models.network import FEATURES, LOGITS, TOP, Built, head, outputs, side_by_side, stage_names, to_features
 
-KERNEL = "kernel"
-"""The name of the module in a network's classifier."""
+BEFORE_LINEAR: Final = "kernel"
+"""The name, in a network's classifier, of what a kind of head has before its linear layer."""
+
+
+class Headed(nn.Module):
+    """A network's stages under their own names, and a head that reads some of their outputs.
+
+    reads: names of stages, whose maps are averaged over the picture, or "features". classifier: from what is read, side
+    by side (N, M), to logits (N, num_classes).
+    """
+
+    def __init__(self, network: nn.Module, reads: Sequence[str], classifier: nn.Sequential) -> None:
+        super().__init__()
+        self.stages = cast(nn.Module, network.stages)
+        self.stage_names = stage_names(network)
+        self.to_features = to_features(network)
+        self.reads = tuple(reads)
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        return outputs(self, x, (LOGITS,))[LOGITS]
+
+    def above(self, at: int) -> nn.Module:
+        """The stages from number `at` up with the head: maps (N, C, h, w) → logits. Raises UsageError as `cut` does."""
+        if below := [name for name in self.stage_names[:at] if name in self.reads]:
+            raise UsageError(f"the head reads the stage {below[-1]!r}, which lies below this cut; cut it lower")
+        return _Above(self, at)
+
+
+class _Above(nn.Module):
+    """The upper part of a network with a head on several stages."""
+
+    def __init__(self, whole: Headed, at: int) -> None:
+        super().__init__()
+        self.names = whole.stage_names[at:]
+        self.stages = nn.ModuleList(whole.stages.get_submodule(name) for name in self.names)
+        self.to_features, self.reads, self.classifier = whole.to_features, whole.reads, whole.classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = {}
+        for name, stage in zip(self.names, self.stages, strict=True):
+            x = found[name] = stage(x)  # (N, C, h, w)
+        if FEATURES in self.reads:
+            found[FEATURES] = self.to_features(x)
+        return cast(Tensor, self.classifier(side_by_side(found, self.reads)))
 
 
 class KernelFeatures(nn.Module):
-    """(N, D) features → (N, M) likenesses to landmarks, exp(−γ‖x/‖x‖ − landmark‖²), above 0 and at most 1.
+    """(N, D) features → (N, M) kernel values of landmarks, exp(−γ‖x/‖x‖ − landmark‖²), above 0 and at most 1.
 
     landmarks: (M, D), each of length 1. gamma: above 0. Both are buffers: fine-tuning leaves them as they are.
     """
@@ -41,60 +88,88 @@ class KernelFeatures(nn.Module):
         return torch.exp(2 * self.gamma * (cosines - 1))  # ‖a − b‖² = 2 − 2·cosine for vectors of length 1
 
 
-def with_kernel(built: Built, count: int, *, landmarks: str, gamma: str) -> Built:
-    """`built` with room for a kernel machine of `count` landmarks: its last linear layer (K, D) becomes (K, count).
+@dataclass(frozen=True)
+class BeforeLinear:
+    """What a kind of head has before its linear layer.
 
-    landmarks, gamma: the names of the kernel's tensors in files of weights. What stands in the new layers is to be
-    replaced. The network is changed in place.
+    tensors: its own names of its buffers → their names in files of weights; the first is a matrix (M, D). make: the
+    module for M and D, whose buffers are to be filled.
     """
-    last = head(built.network)
-    classifier = cast(nn.Sequential, built.network.classifier)
-    *below, (name, _) = classifier.named_children()
-    grown = OrderedDict([
-        *below,
-        (KERNEL, KernelFeatures(torch.zeros(count, last.in_features), 1.0)),
-        (name, nn.Linear(count, last.out_features)),
-    ])  # fmt: skip
+
+    kind: str
+    words: str
+    tensors: Mapping[str, str]
+    make: Callable[[int, int], nn.Module]
+
+
+MODULES: Final = (
+    BeforeLinear(
+        "rbf", "a kernel machine", {"landmarks": LANDMARKS, "gamma": GAMMA},
+        lambda count, width: KernelFeatures(torch.zeros(count, width), 1.0),
+    ),
+)  # fmt: skip
+"""The kinds of heads that are not linear; all others are."""
+
+
+def with_head(
+    built: Built, kind: str, reads: Sequence[str], tensors: Mapping[str, Tensor], *, layer: str, file: str
+) -> Built:
+    """`built` with room for a head: what stands in its new layers is to be replaced by `tensors`.
+
+    kind: as the manifest has it. reads: names from `stage_names(network)`, or "features". tensors: of the whole network
+    by their published names. layer: the published name of the last linear layer. file: what an error calls the tensors.
+    Raises BadModel for an output that the network does not have, or where a matrix of the head is missing.
+    """
+    before = next((module for module in MODULES if module.kind == kind), None)
+    if before is not None:
+        first = next(iter(before.tensors.values()))
+        rows, width = _matrix(tensors, first, file, f"since its head is {before.words}")
+        return _with_module(_reading(built, reads, width), before, rows)
+    if tuple(reads) == TOP:
+        return built
+    _, width = _matrix(tensors, f"{layer}.weight", file, "its last layer")
+    return _reading(built, reads, width)
+
+
+def _reading(built: Built, reads: Sequence[str], width: int) -> Built:
+    """`built` with its last linear layer on the outputs `reads`, M = `width` numbers together."""
     network = built.network
-    network.classifier = nn.Sequential(grown).eval()
-    ours = next(key for key in network.state_dict() if key.endswith(f"{KERNEL}.landmarks"))
-    owner = ours.removesuffix("landmarks")
-    return replace(built, published={**built.published, ours: landmarks, f"{owner}gamma": gamma})
-
-
-TOP = "features"
-"""The uppermost rung: what the network's own last linear layer takes."""
-
-
-class Rungs(nn.Module):
-    """(N, C, H, W) pictures → (N, M): the chosen rungs of a network's ladder, side by side."""
-
-    def __init__(self, network: nn.Module, chosen: Sequence[int]) -> None:
-        super().__init__()
-        self.ladder = Ladder(network)
-        self.chosen = tuple(chosen)
-
-    def forward(self, x: Tensor) -> Tensor:
-        rungs = self.ladder.rungs(x)
-        return torch.cat([rungs[number] for number in self.chosen], dim=1)
-
-
-def with_rungs(built: Built, rungs: Sequence[str], width: int) -> Built:
-    """`built` with its last linear layer on `rungs` of its ladder, M = `width` features together, not on the top.
-
-    rungs: names from `stage_names(network)`, or "features". The network becomes one of a single stage, which holds all
-    of the old one but that layer. Raises BadModel for a rung that the network does not have.
-    """
-    names = (*stage_names(built.network), TOP)
-    for rung in rungs:
-        if rung not in names:
-            raise BadModel(f"the head stands on {rung!r}, which this network does not have{nearest(rung, names)}")
-    last = head(built.network)
-    theirs = {id(tensor): built.published[ours] for ours, tensor in built.network.state_dict(keep_vars=True).items()}
-    (weight, bias) = (theirs[id(tensor)] for tensor in (last.weight, last.bias))
+    names = (*stage_names(network), FEATURES)
+    for name in reads:
+        if name not in names:
+            raise BadModel(f"the head reads {name!r}, which this network does not have{nearest(name, names)}")
+    if tuple(reads) == TOP:
+        return built
+    theirs, last = _published(built), head(network)
     linear = nn.Linear(width, last.out_features)
-    theirs |= {id(linear.weight): weight, id(linear.bias): bias}
-    stages = nn.ModuleDict({"rungs": Rungs(built.network, [names.index(rung) for rung in rungs])})
-    network = Network(stages, ("rungs",), nn.Sequential(OrderedDict(linear=linear))).eval()
-    published = {ours: theirs[id(tensor)] for ours, tensor in network.state_dict(keep_vars=True).items()}
-    return replace(built, network=network, published=published)
+    theirs |= {id(linear.weight): theirs[id(last.weight)], id(linear.bias): theirs[id(last.bias)]}
+    headed = Headed(network, reads, nn.Sequential(OrderedDict(linear=linear))).eval()
+    return replace(built, network=headed, published=_names(headed, theirs))
+
+
+def _with_module(built: Built, before: BeforeLinear, rows: int) -> Built:
+    """`built` with a module before its last linear layer (K, D), which becomes (K, rows); changed in place."""
+    theirs, last = _published(built), head(built.network)
+    linear, module = nn.Linear(rows, last.out_features), before.make(rows, last.in_features)
+    theirs |= {id(linear.weight): theirs[id(last.weight)], id(linear.bias): theirs[id(last.bias)]}
+    theirs |= {id(buffer): before.tensors[name] for name, buffer in module.named_buffers()}
+    *below, (name, _) = cast(nn.Sequential, built.network.classifier).named_children()
+    built.network.classifier = nn.Sequential(OrderedDict([*below, (BEFORE_LINEAR, module), (name, linear)])).eval()
+    return replace(built, published=_names(built.network, theirs))
+
+
+def _published(built: Built) -> dict[int, str]:
+    """The published name of each tensor, by its identity."""
+    return {id(tensor): built.published[ours] for ours, tensor in built.network.state_dict(keep_vars=True).items()}
+
+
+def _names(network: nn.Module, theirs: Mapping[int, str]) -> dict[str, str]:
+    """Our name of each tensor of a network → its published one."""
+    return {ours: theirs[id(tensor)] for ours, tensor in network.state_dict(keep_vars=True).items()}
+
+
+def _matrix(tensors: Mapping[str, Tensor], name: str, file: str, why: str) -> tuple[int, int]:
+    """Rows and columns of a matrix of the file. Raises BadModel where it is missing."""
+    if name not in tensors or tensors[name].ndim < 2:
+        raise BadModel(f"{file} needs a matrix {name}, {why}, and holds none; get a sound copy of the model")
+    return int(tensors[name].shape[0]), int(tensors[name].shape[1])

@@ -10,6 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+LANDMARKS: Final = "head.landmarks"
+"""The tensor (M, D), where a head is a kernel machine: what features are compared with before the last linear layer."""
+GAMMA: Final = "head.gamma"
+"""The tensor () beside it: how fast the kernel falls with squared distance."""
+
 Renaming = tuple[tuple[str, str | None], ...]
 Depths = tuple[int, int, int, int, int]
 

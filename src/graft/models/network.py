@@ -12,6 +12,7 @@ classifier  an `nn.Sequential` that takes the last stage's maps (N, C, h, w); it
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -22,6 +23,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 from graft.errors import UsageError, nearest
 
 CLASSIFIER = "classifier"
+FEATURES = "features"
+"""The output that the network's own last linear layer takes."""
+LOGITS = "logits"
+TOP = (FEATURES,)
+"""What a head reads that stands where the network's own last layer stood."""
 
 
 @runtime_checkable
@@ -82,11 +88,11 @@ def stage_names(network: nn.Module) -> tuple[str, ...]:
     return tuple(listed) if listed else tuple(name for name, _ in network.stages.named_children())
 
 
-def cut(network: nn.Module, stage: str) -> tuple[nn.Sequential, nn.Sequential]:
+def cut(network: nn.Module, stage: str) -> tuple[nn.Sequential, nn.Module]:
     """Two parts that share the network's weights: what runs before `stage`, and `stage` with all above it.
 
     stage: a name from `stage_names(network)`, or "classifier". `upper(lower(x))` equals `network(x)`.
-    Raises UsageError when there is no such stage.
+    Raises UsageError when there is no such stage, or when the head reads one below it.
     """
     names = stage_names(network)
     if stage not in (*names, CLASSIFIER):
@@ -94,32 +100,85 @@ def cut(network: nn.Module, stage: str) -> tuple[nn.Sequential, nn.Sequential]:
     assert isinstance(network, Staged)
     modules = [network.stages.get_submodule(name) for name in names]
     at = (*names, CLASSIFIER).index(stage)
-    return nn.Sequential(*modules[:at]), nn.Sequential(*modules[at:], network.classifier)
+    lower = nn.Sequential(*modules[:at])
+    if not hasattr(network, "reads"):
+        return lower, nn.Sequential(*modules[at:], network.classifier)
+    return lower, network.above(at)  # type: ignore[operator]
+
+
+def outputs(network: nn.Module, x: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+    """What a network gives on its way, by name, from one pass that ends with the highest output asked for.
+
+    x: (N, C, H, W). names: of stages, whose maps (N, C, h, w) are handed out as they are; "features", (N, D), what the
+    last linear layer takes; "logits", (N, num_classes). Raises UsageError for another name.
+    """
+    stages = stage_names(network)
+    for name in names:
+        if name not in (*stages, FEATURES, LOGITS):
+            known = (*stages, FEATURES, LOGITS)
+            raise UsageError(f"no output {name!r} of this network, which has {', '.join(known)}{nearest(name, known)}")
+    assert isinstance(network, Staged)
+    reads = reads_of(network) if LOGITS in names else ()
+    wanted = {*names, *reads}
+    found: dict[str, Tensor] = {}
+    for name in stages:
+        if wanted <= {*found, LOGITS}:
+            break
+        x = network.stages.get_submodule(name)(x)  # (N, C, h, w)
+        if name in wanted:
+            found[name] = x
+    if FEATURES in wanted:
+        found[FEATURES] = to_features(network)(x)  # (N, D)
+    if LOGITS in names:
+        last = head_modules(network)
+        found[LOGITS] = last(side_by_side(found, reads))  # (N, num_classes)
+    return {name: found[name] for name in names}
+
+
+def side_by_side(found: Mapping[str, Tensor], reads: Sequence[str]) -> Tensor:
+    """What a head reads: maps (N, C, h, w) averaged over the picture, features as they are, joined to (N, M)."""
+    parts = [x if x.ndim == 2 else adaptive_avg_pool2d(x, 1).flatten(1) for x in (found[name] for name in reads)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def reads_of(network: nn.Module) -> tuple[str, ...]:
+    """The outputs that a network's head reads: its features, unless the network says otherwise."""
+    return tuple(getattr(network, "reads", TOP))
+
+
+def to_features(network: nn.Module) -> nn.Sequential:
+    """From the last stage's maps (N, C, h, w) to the features (N, D)."""
+    own = getattr(network, "to_features", None)
+    return own if isinstance(own, nn.Sequential) else nn.Sequential(*list(cast(nn.Sequential, network.classifier))[:-1])
+
+
+def head_modules(network: nn.Module) -> nn.Sequential:
+    """From what a network's head reads, (N, M), to the logits (N, num_classes)."""
+    classifier = cast(nn.Sequential, network.classifier)
+    return classifier if hasattr(network, "reads") else nn.Sequential(list(classifier)[-1])
 
 
 def trunk(network: nn.Module) -> nn.Sequential:
     """All of a network but its last linear layer: (N, C, H, W) pictures → (N, D) features for a new head."""
-    lower, _ = cut(network, CLASSIFIER)
-    classifier = cast(nn.Sequential, network.classifier)
-    return nn.Sequential(*lower, *list(classifier)[:-1])
+    return nn.Sequential(*cut(network, CLASSIFIER)[0], *to_features(network))
 
 
-class Ladder(nn.Module):
+class StageFeatures(nn.Module):
     """(N, C, H, W) pictures → (N, Σ widths): every stage's maps averaged over the picture, then the features.
 
-    `widths(x)` says how wide each rung is, in the order of `stage_names(network)` with the features last.
+    `widths(x)` says how wide each of them is, in the order of `stage_names(network)` with the features last.
     """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.stages = nn.ModuleList(list(cut(network, CLASSIFIER)[0]))
-        self.to_features = nn.Sequential(*list(cast(nn.Sequential, network.classifier))[:-1])
+        self.to_features = to_features(network)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat(self.rungs(x), dim=1)
+        return torch.cat(self.each(x), dim=1)
 
-    def rungs(self, x: Tensor) -> list[Tensor]:
-        """(N, width) of each rung."""
+    def each(self, x: Tensor) -> list[Tensor]:
+        """(N, width) of each stage, and the features."""
         found = []
         for stage in self.stages:
             x = stage(x)  # (N, C, h, w)
@@ -127,9 +186,9 @@ class Ladder(nn.Module):
         return [*found, self.to_features(x)]
 
     def widths(self, x: Tensor) -> tuple[int, ...]:
-        """The width of each rung, found by running pictures x (N, C, H, W)."""
+        """The width of each, found by running pictures x (N, C, H, W)."""
         with torch.inference_mode():
-            return tuple(rung.shape[1] for rung in self.rungs(x))
+            return tuple(one.shape[1] for one in self.each(x))
 
 
 def head(network: nn.Module) -> nn.Linear:

@@ -54,7 +54,7 @@ def _by_table(advice: Advice) -> str:
 
 
 def _by_measurement(advice: Advice) -> str:
-    stages = "".join(_stage(score, taken=score.rungs == advice.probe.rungs) for score in advice.scores)
+    stages = "".join(_stage(score, taken=score.reads == advice.probe.reads) for score in advice.scores)
     return (
         "<p>How often a linear head on each stage is right on training pictures that "
         "it never saw, with the 95 % interval. The one to take is set in bold.</p>"

@@ -37,7 +37,7 @@ from graft.finetune.phases import (
     with_batch,
 )
 from graft.finetune.tuned import remember_from_maps
-from graft.heads.head import Head
+from graft.heads.head import LOGISTIC, Head
 from graft.heads.probe import fit_probe
 from graft.models.build import build
 from graft.models.network import Built, head, stage_names
@@ -109,8 +109,8 @@ def tune(transfer: Transfer, advice: Advice, *, left: float | None) -> tuple[Lea
     below = None if whole or kept is None else (first, kept.maps)
     tuned, own = _on_the_tuned(transfer, built, below), _own_head(built)
     if kept is not None and not whole:
-        check_agreement(tuned.probabilities(dataset.indices("val"), TOP, own), kept.said)
-    reads = advice.probe.rungs
+        check_agreement(tuned.probabilities(dataset.indices("val"), own), kept.said)
+    reads = advice.probe.reads
     if not {*names[names.index(lowest) :], *TOP} & {*reads}:  # else the head would have nothing of what was tuned
         reads = (*reads, *TOP)
     last = last_head(tuned, own, reads)
@@ -220,7 +220,7 @@ def _on_the_tuned(transfer: Transfer, built: Built, below: tuple[str, Maps] | No
 def _own_head(built: Built) -> Head:
     """The network's last layer."""
     last = head(built.network)
-    return Head("logistic", last.weight.detach().numpy(), last.bias.detach().numpy())
+    return Head(LOGISTIC, last.weight.detach().numpy(), last.bias.detach().numpy())
 
 
 def _learned(
@@ -234,7 +234,7 @@ def _learned(
 ) -> Learned:
     """The tuned network as a classifier. before: with the features it began from. maps: what is recorded of them."""
     recipe, dataset, read, end = tuned.recipe, before.dataset, tuned.read, outcomes[-1]
-    graph, tensors = with_its_head(tuned.trunk, last.head, last.reads, dataset.classes)
+    graph, tensors = with_its_head(tuned.trunk, last.head, dataset.classes)
     history = read_history(end.history.parent)
     val = dataset.indices("val")
     return Learned(
@@ -245,12 +245,12 @@ def _learned(
         f"epoch {end.best_epoch} kept; {last.reason}",
         network=NetworkOf(read.weights.network, tuned.trunk.builder, tuned.trunk.architecture),
         preprocess=read.preprocess,
-        head=HeadRecord(layer=tuned.trunk.head, kind=last.head.kind, reads=last.reads),
+        head=HeadRecord(layer=tuned.trunk.head, kind=last.head.kind, reads=last.head.reads),
         calibration=last.calibration,
         graph=graph,
         tensors=tensors,
-        answer=lambda which: tuned.probabilities(which, last.reads, last.head),
-        held_out={"val": tuned.probabilities(val, last.reads, last.head)} if len(val) else {},
+        answer=lambda which: tuned.probabilities(which, last.head),
+        held_out={"val": tuned.probabilities(val, last.head)} if len(val) else {},
         limit=dataset.features.limit,
         history=end.history.read_bytes(),
         advice=advice,

@@ -57,7 +57,7 @@ def _by_advice(transfer: Transfer, advice: Advice) -> Learned:
     if recipe.strategy == "finetune":
         return _tuned(transfer, advice)[0]
     with clock.step("head"):
-        choice = choose_on(transfer, advice.probe.rungs)
+        choice = choose_on(transfer, advice.probe.reads)
     why = _PROBE_ALONE if recipe.strategy == "probe" else _why_untried(transfer, choice)
     if why is not None:
         advice = replace(advice, decision=advice.probe, reason=(*advice.reason, f"Fine-tuning was not tried: {why}."))
@@ -112,7 +112,7 @@ def _weighed(transfer: Transfer, advice: Advice, choice: Choice, tuned: Learned,
     """The advice after the trial: probe and tuned network on the same pictures, which neither has learnt from."""
     dataset, where = transfer.dataset, _held_out(transfer)
     if len(dataset.indices("val")):
-        by_probe = transfer.probabilities(where, advice.probe.rungs, choice.head)
+        by_probe = transfer.probabilities(where, choice.head)
     else:
         by_probe = choice.held_out[transfer.fold == 0]
     labels = dataset.labels[where]

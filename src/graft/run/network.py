@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from graft.classifier.artefact import MEAN_OFFSET
 from graft.data.preprocess import Preprocess
 from graft.errors import UsageError
+from graft.heads.head import LOGISTIC, Head
 from graft.models.fresh import Plan, fresh
 from graft.run.prepare import IMAGENET_MEAN, IMAGENET_STD
-from graft.runtime.attach import with_head
 from graft.runtime.export import LUMA, export_onnx, pixels_first
+from graft.runtime.graph import with_head
 from graft.training.loop.pictures import Pictures
 from graft.training.recipe.normalize import Normalization, normalization_of
 from graft.training.recipe.settings import Recipe
@@ -94,7 +95,7 @@ def graph_of(
         last = head(network)
         weight = last.weight.detach().numpy()
         bias = last.bias.detach().numpy() if last.bias is not None else np.zeros(len(weight), np.float32)
-        return with_head(file, weight, bias, classes)
+        return with_head(file, Head(LOGISTIC, weight, bias), classes)
 
 
 def _mean_offset(normalization: Normalization) -> NDArray[np.float32] | None:

@@ -204,12 +204,12 @@ def _asked(probe_on: str, trunk: Trunk) -> tuple[str, ...] | None:
         return TOP
     names = [name.strip() for name in probe_on.split(",")]
     for name in names:
-        if name not in trunk.rungs:
+        if name not in trunk.outputs:
             raise UsageError(
-                f"--probe-on must be auto, top or stages, {', '.join(trunk.rungs)}, got {shown(name)!r}"
-                f"{nearest(name, ('auto', 'top', *trunk.rungs))}"
+                f"--probe-on must be auto, top or stages, {', '.join(trunk.outputs)}, got {shown(name)!r}"
+                f"{nearest(name, ('auto', 'top', *trunk.outputs))}"
             )
-    return tuple(name for name in trunk.rungs if name in names)
+    return tuple(name for name in trunk.outputs if name in names)
 
 
 def _readable(collection: Collection, features: Features) -> Collection:

@@ -13,11 +13,11 @@ from graft.classifier.manifest import HeadRecord
 from graft.evaluate.calibration import inverse_temperature
 from graft.evaluate.intervals import Interval
 from graft.features.trunk import TOP, Trunk
-from graft.heads.choose import FEWEST_TO_COMPARE, Choice, HeadTrial, choose_head, gain
-from graft.heads.head import NAMES, Head, logits
+from graft.heads.choose import FEWEST_TO_COMPARE, NAMES, Choice, HeadTrial, choose_head, gain
+from graft.heads.head import LOGISTIC, Head, logits
 from graft.run.learned import Learned, NetworkOf
 from graft.run.transfer import FOLDS, Transfer
-from graft.runtime.attach import with_head
+from graft.runtime.graph import with_head
 from graft.strategy.advice import Advice, Strategy, standing_on
 
 CALIBRATED: Final = "temperature, folded into the head"
@@ -27,13 +27,12 @@ CALIBRATED: Final = "temperature, folded into the head"
 class LastHead:
     """The head that a tuned network ends with.
 
-    reads: the features that it reads. reason: a sentence with numbers. calibration: the method, for the manifest.
+    reason: a sentence with numbers. calibration: the method, for the manifest.
     gain: of the head that was tried over the network's own, on the validation pictures, and trials, those among which
     it was chosen; None and empty where none was tried.
     """
 
     head: Head
-    reads: tuple[str, ...]
     reason: str
     calibration: str = "none"
     gain: Interval | None = None
@@ -41,20 +40,21 @@ class LastHead:
 
 
 def choose_on(transfer: Transfer, reads: tuple[str, ...]) -> Choice:
-    """The head on some features that the training pictures support."""
+    """The head on some features that the training pictures support; it names what it reads."""
     dataset, chosen = transfer.dataset, transfer.dataset.indices("train")
-    return choose_head(
+    choice = choose_head(
         transfer.rows(chosen, reads), dataset.labels[chosen], transfer.fold, num_classes=len(dataset.classes),
         class_weights=dataset.class_weights(chosen, transfer.recipe.class_weights), groups=dataset.groups[chosen],
         progress=transfer.workplace.progress,
     )  # fmt: skip
+    return replace(choice, head=replace(choice.head, reads=reads))
 
 
 def probe_of(transfer: Transfer, strategy: Strategy, choice: Choice, advice: Advice | None) -> Learned:
     """The chosen head on the frozen network, as a classifier."""
     read, dataset, head = transfer.read, transfer.dataset, choice.head
     with transfer.workplace.clock.step("model"):
-        graph, tensors = with_its_head(transfer.trunk, head, strategy.rungs, dataset.classes)
+        graph, tensors = with_its_head(transfer.trunk, head, dataset.classes)
     return Learned(
         dataset=dataset,
         recipe=transfer.recipe,
@@ -62,11 +62,11 @@ def probe_of(transfer: Transfer, strategy: Strategy, choice: Choice, advice: Adv
         words=f"{strategy.words}; {choice.reason}",
         network=NetworkOf(read.weights.network, read.trunk.builder, read.trunk.architecture),
         preprocess=read.preprocess,
-        head=HeadRecord(layer=transfer.trunk.head, kind=head.kind, reads=strategy.rungs),
-        calibration="none" if head.kind == "logistic" else CALIBRATED,
+        head=HeadRecord(layer=transfer.trunk.head, kind=head.kind, reads=head.reads),
+        calibration="none" if head.kind == LOGISTIC else CALIBRATED,
         graph=graph,
         tensors=tensors,
-        answer=lambda which: transfer.probabilities(which, strategy.rungs, head),
+        answer=lambda which: transfer.probabilities(which, head),
         held_out={"train": choice.held_out},
         limit=dataset.features.limit,
         history=_search(choice),
@@ -99,13 +99,13 @@ def last_head(transfer: Transfer, own: Head, reads: tuple[str, ...]) -> LastHead
     choice = choose_on(transfer, reads)
     if len(val) < FEWEST_TO_COMPARE:
         few = f"{len(val)} validation pictures are too few to hold it against the network's own"
-        calibration = "none" if choice.head.kind == "logistic" else CALIBRATED
+        calibration = "none" if choice.head.kind == LOGISTIC else CALIBRATED
         return LastHead(
-            choice.head, reads, f"a new head: {NAMES[choice.head.kind]} on {where}; {few}", calibration,
+            choice.head, f"a new head: {NAMES[choice.head.kind]} on {where}; {few}", calibration,
             trials=choice.trials,
         )  # fmt: skip
     labels = dataset.labels[val]
-    own_logits = logits(transfer.rows(val, TOP), own)
+    own_logits = logits(transfer.rows(val, own.reads), own)
     other_logits = logits(transfer.rows(val, reads), choice.head)
     weights = dataset.class_weights(val, transfer.recipe.class_weights)
     gained = gain(
@@ -113,7 +113,7 @@ def last_head(transfer: Transfer, own: Head, reads: tuple[str, ...]) -> LastHead
         None if weights is None else weights[labels], dataset.groups[val],
     )  # fmt: skip
     better = gained.value > 0
-    chosen, at, given = (choice.head, reads, other_logits) if better else (own, TOP, own_logits)
+    chosen, given = (choice.head, other_logits) if better else (own, own_logits)
     factor = np.float32(inverse_temperature(given, labels))
     reason = (
         f"{'a new head' if better else 'the network keeps its own head'}: {NAMES[choice.head.kind]} on {where} gains "
@@ -121,28 +121,23 @@ def last_head(transfer: Transfer, own: Head, reads: tuple[str, ...]) -> LastHead
         f"{', within noise' if gained.low <= 0 <= gained.high else ''}"
     )
     return LastHead(
-        replace(chosen, weight=chosen.weight * factor, bias=chosen.bias * factor), at, reason, CALIBRATED, gained,
+        replace(chosen, weight=chosen.weight * factor, bias=chosen.bias * factor), reason, CALIBRATED, gained,
         choice.trials,
     )  # fmt: skip
 
 
-def with_its_head(
-    trunk: Trunk, head: Head, reads: tuple[str, ...], classes: tuple[str, ...]
-) -> tuple[bytes, dict[str, NDArray[Any]]]:
+def with_its_head(trunk: Trunk, head: Head, classes: tuple[str, ...]) -> tuple[bytes, dict[str, NDArray[Any]]]:
     """The network with a head in place of its last layer: the ONNX file's bytes, and all tensors by published names."""
     from safetensors.numpy import load_file
 
-    at_top = reads == TOP
-    graph = with_head(
-        trunk.graph, head.weight, head.bias, classes, kernel=head.kernel,
-        rungs=None if at_top else [trunk.rungs.index(name) for name in reads],
-    )  # fmt: skip
+    at_top = head.reads == TOP
+    numbers = None if at_top else [trunk.outputs.index(name) for name in head.reads]
     tensors = load_file(trunk.weights)
     old = tensors[f"{trunk.head}.weight"]
     tensors |= head.tensors(trunk.head)
-    if head.kernel is None and at_top:
+    if head.transform is None and at_top:
         tensors[f"{trunk.head}.weight"] = head.weight.reshape(-1, *old.shape[1:])  # (K, D), or (K, D, 1, 1)
-    return graph, tensors
+    return with_head(trunk.graph, head, classes, reads=numbers), tensors
 
 
 def _search(choice: Choice) -> bytes:

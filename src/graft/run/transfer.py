@@ -39,9 +39,9 @@ class Transfer:
         """The features of some pictures that a head reads."""
         return self.dataset.features.rows(which, tuple(self.trunk.columns(name) for name in reads))
 
-    def probabilities(self, which: NDArray[np.int64], reads: Sequence[str], head: Head) -> NDArray[np.float32]:
+    def probabilities(self, which: NDArray[np.int64], head: Head) -> NDArray[np.float32]:
         """(n, K): what a head says of some pictures."""
-        return probabilities(self.rows(which, reads), head)
+        return probabilities(self.rows(which, head.reads), head)
 
 
 def transfer_of(dataset: Dataset, read: Pretrained, recipe: Recipe, workplace: Workplace) -> Transfer:

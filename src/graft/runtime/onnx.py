@@ -34,13 +34,14 @@ def _said(error: Exception) -> str:
 
 
 class OnnxRunner:
-    """A graph's only input, such as pixels (N, S, S, 3) uint8 → its first output, such as (N, D), float32.
+    """A graph's only input, such as pixels (N, S, S, 3) uint8 → an output of it, such as (N, D), float32.
 
+    output: its name; the graph's first if left out.
     Safe to call from several threads. Raises BadModel for a file that is no graph, and for an array that it cannot be
     run on.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int = 1) -> None:
+    def __init__(self, model: Path | bytes, *, threads: int = 1, output: str | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -48,7 +49,12 @@ class OnnxRunner:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads would slow torch
         self._session = open_session(model, options)
         self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[0].name
+        names = [one.name for one in self._session.get_outputs()]
+        if output is not None and output not in names:
+            raise BadModel(
+                f"the graph has no output {output!r}, it has {', '.join(names)}; get a sound copy of the model"
+            )
+        self._output = output or names[0]
 
     def __call__(self, given: NDArray[Any]) -> NDArray[np.float32]:
         try:

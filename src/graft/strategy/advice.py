@@ -65,12 +65,12 @@ ROWS: Final[dict[Amount, str]] = {
 class Strategy:
     """What to do with the trunk.
 
-    probe: a new head on `rungs` of the ladder. finetune: train from the stage `cut` upwards, None for all of the
+    probe: a new head that reads `reads`. finetune: train from the stage `cut` upwards, None for all of the
     network. scratch: train all from fresh weights.
     """
 
     kind: Kind
-    rungs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     cut: str | None = None
 
     @property
@@ -80,7 +80,7 @@ class Strategy:
             return "train from scratch"
         if self.kind == "finetune":
             return f"fine-tune from {self.cut} up" if self.cut else "fine-tune all of the network"
-        return f"probe: a new head on {standing_on(self.rungs)}"
+        return f"probe: a new head on {standing_on(self.reads)}"
 
 
 @dataclass(frozen=True)
@@ -118,11 +118,11 @@ class Advice:
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values; `lines` as a person reads it."""
         scores = [
-            {"stage": s.stage, "rungs": list(s.rungs), "width": s.width, "accuracy": s.accuracy, "low": s.low,
+            {"stage": s.stage, "reads": list(s.reads), "width": s.width, "accuracy": s.accuracy, "low": s.low,
              "high": s.high, "log_loss": s.log_loss, "strength": s.strength} for s in self.scores
         ]  # fmt: skip
         strategies = {
-            name: {**asdict(strategy), "rungs": list(strategy.rungs), "words": strategy.words}
+            name: {**asdict(strategy), "reads": list(strategy.reads), "words": strategy.words}
             for name, strategy in (
                 ("probe", self.probe), ("by_table", self.by_table), ("by_evidence", self.by_evidence),
                 ("decision", self.decision),
@@ -145,7 +145,7 @@ class Advice:
 
     def _measured(self) -> list[str]:
         like = self.likeness
-        taken = self.probe.rungs
+        taken = self.probe.reads
         wide = max(len(score.stage) for score in self.scores)
         return [
             f"{self.pictures:,} training pictures of {self.classes} classes",
@@ -154,19 +154,19 @@ class Advice:
             f"{'a linear head on'.ljust(wide)}  {'width':>6}  right, cross-validated",
             *(
                 f"{score.stage.ljust(wide)}  {score.width:>6,}  {interval(score).percent()}"
-                f"{'  ←' if score.rungs == taken else ''}"
+                f"{'  ←' if score.reads == taken else ''}"
                 for score in self.scores
             ),
         ]
 
 
-def standing_on(rungs: tuple[str, ...]) -> str:
-    """What a head on these rungs of the ladder stands on, as a phrase."""
-    if rungs == TOP:
+def standing_on(reads: tuple[str, ...]) -> str:
+    """What a head that reads these outputs stands on, as a phrase."""
+    if reads == TOP:
         return "the top features"
-    if len(rungs) == 1:
-        return f"the earlier stage {rungs[0]}"
-    return f"{len(rungs)} stages together, {rungs[0]} to {rungs[-1]}"
+    if len(reads) == 1:
+        return f"the earlier stage {reads[0]}"
+    return f"{len(reads)} stages together, {reads[0]} to {reads[-1]}"
 
 
 def interval(score: StageScore) -> Interval:
@@ -192,8 +192,8 @@ def advise(counts: Sequence[int], like: Likeness, scores: Sequence[StageScore], 
     pictures = int(sum(counts))
     found = cell(pictures, like)
     expected = expected_probe(found.column, scores)
-    chosen = steadiest(scores, expected.rungs)
-    probe = Strategy("probe", chosen.rungs)
+    chosen = steadiest(scores, expected.reads)
+    probe = Strategy("probe", chosen.reads)
     cut = _cut(levelling_off(scores), stages, found.advised)
     by_table = _by_table(found, expected, stages)
     if found.advised in ("probe the top", "probe earlier stages"):
@@ -244,8 +244,8 @@ def weigh(advice: Advice, trials: Sequence[Trial], groups: NDArray[np.int64] | N
 
 def expected_probe(column: Column, scores: Sequence[StageScore]) -> Strategy:
     """The probe of the table's first row, for a column of it: on the top, or on the best of the earlier stages."""
-    earlier = [score for score in scores if len(score.rungs) == 1 and score.rungs != TOP]
-    return Strategy("probe", best(earlier).rungs if column == "different" and earlier else TOP)
+    earlier = [score for score in scores if len(score.reads) == 1 and score.reads != TOP]
+    return Strategy("probe", best(earlier).reads if column == "different" and earlier else TOP)
 
 
 def _by_table(found: Cell, probe: Strategy, stages: Sequence[str]) -> Strategy:
@@ -280,19 +280,19 @@ def _first(found: Cell) -> str:
 
 
 def _of_probes(by_table: Strategy, chosen: StageScore, scores: Sequence[StageScore]) -> str:
-    share, words = interval(chosen).percent(), f"a linear head on {standing_on(chosen.rungs)}"
-    if chosen.rungs == by_table.rungs:
+    share, words = interval(chosen).percent(), f"a linear head on {standing_on(chosen.reads)}"
+    if chosen.reads == by_table.reads:
         return f"Measured: {words} is right on {share}, and no other choice of stages beats it beyond noise."
-    other = next((score for score in scores if score.rungs == by_table.rungs), None)
+    other = next((score for score in scores if score.reads == by_table.reads), None)
     if other is None:
         return f"Measured: {words} is right on {share}."
     gain = paired_difference(chosen.right, other.right, chosen.groups)
     verdict = "measurement wins"
     if not gain.low > 0:
         one, several = "another beats the table's beyond noise", "where that is so, several stages together are taken"
-        verdict = f"within noise, and {several if chosen.rungs[1:] else one}"
+        verdict = f"within noise, and {several if chosen.reads[1:] else one}"
     return (
-        f"Measured: {words} is right on {share}, the table's choice, {by_table.rungs[0]}, on "
+        f"Measured: {words} is right on {share}, the table's choice, {by_table.reads[0]}, on "
         f"{interval(other).percent()}: {gain.points()}; {verdict}."
     )
 
@@ -307,5 +307,5 @@ def _of_cut(by_table: Strategy, cut: str, level: str) -> str:
 
 
 def _until_tried(chosen: StageScore) -> str:
-    share, where = interval(chosen).percent(), standing_on(chosen.rungs)
+    share, where = interval(chosen).percent(), standing_on(chosen.reads)
     return f"Without fine-tuning, a linear head on {where} is right on {share}; a trial says whether more pays."

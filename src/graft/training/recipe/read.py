@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from graft.errors import UsageError, nearest, shown
-from graft.training.recipe.settings import HERE, Recipe
+from graft.training.recipe.settings import HERE, Recipe, refuse_for_a_probe, trained
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -24,7 +24,10 @@ def recipe_of(given: Mapping[str, Any], *, file: Path | None = None) -> Recipe:
     chosen = {name: value for name, value in given.items() if value is not None}
     if "budget" in chosen:
         chosen["budget"] = seconds_of(chosen["budget"])
-    return Recipe(**{**({} if file is None else read_toml(_text(file))), **chosen})
+    recipe = Recipe(**{**({} if file is None else read_toml(_text(file))), **chosen})
+    if recipe.strategy == "probe":
+        refuse_for_a_probe([name for name in trained() if chosen.get(name, False) is not False])
+    return recipe
 
 
 def read_toml(text: str) -> dict[str, Any]:

@@ -182,15 +182,24 @@ class Recipe:
         if self.strategy not in ("auto", "finetune") and self.freeze is not None:
             raise UsageError("freeze: for fine-tuning only; add --strategy finetune")
         if self.strategy == "probe":
-            trained = [s.name for s in fields(self) if s.metadata["group"] == TRAINING or s.name == "resume"]
-            if given := [name for name in trained if getattr(self, name) != usual[name]]:
-                raise UsageError(f"{', '.join(given)}: nothing is trained for a probe; choose another --strategy")
+            refuse_for_a_probe([name for name in trained() if getattr(self, name) != usual[name]])
         if self.strategy in ("auto", "finetune"):
             for name in ("activation", "initialization", "normalization"):
                 if getattr(self, name) != usual[name]:
                     raise UsageError(
                         f"{name}: a pretrained network keeps its own; leave it out, or add --strategy scratch"
                     )
+
+
+def trained() -> list[str]:
+    """The names of the settings that only training has."""
+    return [s.name for s in fields(Recipe) if s.metadata["group"] == TRAINING or s.name == "resume"]
+
+
+def refuse_for_a_probe(given: list[str]) -> None:
+    """Raise UsageError where settings of training, by name, are given for a strategy that trains nothing."""
+    if given:
+        raise UsageError(f"{', '.join(given)}: nothing is trained for a probe; choose another --strategy")
 
 
 def _recorded() -> list[Any]:
