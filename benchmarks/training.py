@@ -42,6 +42,7 @@ from graft.training.loop.history import Event, read_history
 from graft.training.loop.pictures import Pictures, from_array
 from graft.training.loop.plan import Plan
 from graft.training.loop.step import evaluate, task_of
+from graft.training.recipe.classification import classification
 from graft.training.recipe.normalize import Normalization, channel_statistics
 from graft.training.recipe.settings import Recipe
 
@@ -117,7 +118,9 @@ def _say(event: Event) -> None:
 
 def _test_score(network: nn.Module, test: Pictures, norm: Normalization, settings: Recipe, batch: int) -> float:
     plan = Plan(10, 1.0, batch, batch, 1, 1, "float32", torch.get_num_threads())
-    task = task_of(replace(settings, augment="none"), plan, test, norm, World(), "cpu")
+    plain = replace(settings, augment="none")
+    aim = classification(plain, test, None, network(torch.zeros(1, *test.shape[2:], *test.shape[:2])))
+    task = task_of(plain, plan, aim, test, norm, World(), "cpu")
     with preparing_pool() as pool:
         return evaluate(task, network, test, pool).accuracy
 

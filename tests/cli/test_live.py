@@ -21,8 +21,8 @@ def step(at: float, loss: float = 1.0, seconds: float = 10.0) -> Step:
 
 
 def epoch(number: int, accuracy: float, *, best: bool = True, seconds: float = 10.0) -> Epoch:
-    score = Score(0.5, accuracy)
-    return Epoch("epoch", number, 100 * number, 0.05, seconds, score, Score(0.6, accuracy - 0.1), best)
+    score = Score(0.5, {"accuracy": accuracy})
+    return Epoch("epoch", number, 100 * number, 0.05, seconds, score, Score(0.6, {"accuracy": accuracy - 0.1}), best)
 
 
 END = End("end", "epochs", 2, 83.2)

@@ -1,7 +1,8 @@
 """Auxiliary classifiers: small heads on middle stages that send a gradient down while training, and only then.
 
 A network that has them keeps them in `auxiliary`, an `nn.ModuleDict` from the name of a stage to the head that reads
-that stage's maps. `forward` never runs them, so a network predicts, cuts and exports the same with them or without.
+that stage's maps. `forward` never runs them, so a network predicts, cuts and exports the same with them or without;
+`WithAuxiliary` is the form in which such a network is trained.
 
 Source: Szegedy et al., CVPR 2015, §5, arXiv:1409.4842.
 """
@@ -9,7 +10,7 @@ Source: Szegedy et al., CVPR 2015, §5, arXiv:1409.4842.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 from torch import Tensor, nn
 
@@ -17,6 +18,28 @@ from graft.errors import UsageError
 from graft.models.network import stage_names
 
 WEIGHT: Final = 0.3  # of each auxiliary loss in the sum, §5
+
+
+class WithAuxiliary(nn.Module):
+    """A network with its auxiliary classifiers: (N, C, H, W) → logits (N, K), and while it trains all logits in a tuple.
+
+    The tuple begins with the network's own. It is the network itself whose weights are trained.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if not self.training:
+            return cast(Tensor, self.network(x))
+        logits, auxiliary = logits_with_auxiliary(self.network, x)
+        return logits, *auxiliary
+
+
+def trained_form(network: nn.Module) -> nn.Module:
+    """What is to be trained in place of a network: with its auxiliary classifiers where it has any, else itself."""
+    return WithAuxiliary(network) if len(getattr(network, "auxiliary", ())) else network
 
 
 def logits_with_auxiliary(network: nn.Module, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -45,17 +45,20 @@ def plan(network: str, *, side: int | None = None) -> Plan:
 
 
 def fresh(planned: Plan, *, num_classes: int, seed: int) -> tuple[nn.Module, dict[str, str]]:
-    """The network with weights drawn from `seed`, and the published name of each of its tensors.
+    """The network with weights drawn from `seed`, and the published name of each tensor that a model of it keeps.
 
-    It is in training mode; torch's own generator is left as it was.
+    It is in training mode. Where its paper trains auxiliary classifiers and the pictures have the paper's size, it has
+    them, and they are not kept. torch's own generator is left as it was.
     """
     import torch
 
-    from graft.models.catalog import create
+    from graft.models.catalog import create, find
 
     if planned.builder == "graft":
-        network = create(planned.architecture, num_classes=num_classes, seed=seed).train()
-        return network, {name: name for name in network.state_dict()}
+        card = find(planned.architecture)
+        auxiliary = bool(card.auxiliary_parameters) and planned.side == card.takes.side
+        network = create(card.name, num_classes=num_classes, auxiliary=auxiliary, seed=seed).train()
+        return network, {name: name for name in network.state_dict() if not name.startswith("auxiliary.")}
     from graft.models.adapter import adapt  # with timm, seconds that our own networks do without
 
     with torch.random.fork_rng(devices=[]):

@@ -58,7 +58,7 @@ def network_for(planned: Plan, num_classes: int, recipe: Recipe) -> tuple[nn.Mod
         if planned.builder != "graft":
             raise UsageError(f"--activation is for our own networks, {planned.network} is timm's; leave it out")
         with_activation(network, recipe.activation)
-        published = {name: name for name in network.state_dict()}
+        published = {name: name for name in network.state_dict() if not name.startswith("auxiliary.")}
     if recipe.initialization is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)

@@ -37,6 +37,7 @@ def train_from_scratch(dataset: Dataset, pixels: Pixels, recipe: Recipe, workpla
 
     Raises GraftError when the gate finds that training would be in vain, or the loss stops being finite.
     """
+    from graft.models.auxiliary import trained_form
     from graft.training.loop.fit import fit
 
     clock, planned = workplace.clock, pixels.planned
@@ -53,8 +54,8 @@ def train_from_scratch(dataset: Dataset, pixels: Pixels, recipe: Recipe, workpla
             checks = _gate(dataset, planned, recipe, train, normalization, workplace)
     with clock.step("training"):
         outcome = fit(
-            network, train, val if len(val) else None, recipe, normalization=normalization, folder=workplace.state,
-            resume=workplace.resume, watch=workplace.watch, device=workplace.device,
+            trained_form(network), train, val if len(val) else None, recipe, normalization=normalization,
+            folder=workplace.state, resume=workplace.resume, watch=workplace.watch, device=workplace.device,
         )  # fmt: skip
     clock.seconds["training"] = max(clock.seconds["training"], outcome.seconds)  # and before it was stopped
     if outcome.why == "not finite":

@@ -91,9 +91,9 @@ def run(
             p = float(np.clip(val[i], 0, 1))
             seen = Score(
                 float((val_loss if val_loss is not None else loss * 1.05)[i] * (1 + 0.004 * s.rng.standard_normal())),
-                float(s.rng.binomial(VAL, p) / VAL),
+                {"accuracy": float(s.rng.binomial(VAL, p) / VAL)},
             )
-            mean = Score(float(noisy_loss[part].mean()), float(np.clip(train[part].mean(), 0, 1)))
+            mean = Score(float(noisy_loss[part].mean()), {"accuracy": float(np.clip(train[part].mean(), 0, 1))})
             epochs.append(
                 Epoch("epoch", (i + 1) // RECORDS, number, float(base * rates[i]), at * 9.0, mean, seen, True)
             )

@@ -30,7 +30,7 @@ def _one_of_two(rank: int, meeting: str, folder: str, plain: Recipe, accumulate:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     settings = replace(plain, batch=40 // accumulate, accumulate=accumulate)
     network = small_network(seed=rank, batch_norm=False, dropout=0.0)  # the first one's weights count
-    outcome = train(Path(folder), settings, network=network, depths=DEPTHS)
+    outcome = train(Path(folder), settings, network=network, depths=DEPTHS, world=here())
     torch.save(outcome.state, f"{folder}/state-{rank}.pt")
     dist.destroy_process_group()
 

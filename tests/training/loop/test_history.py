@@ -46,8 +46,8 @@ def test_every_line_becomes_what_it_says(tmp_path: Path) -> None:
     assert history.start == Start("start", Plan(epochs=2, schedule="cosine"), 10, 100, 20, 7, "cpu")
     assert history.steps[0] == Step("step", 5, 0.5, 2.0, 0.1, 50.0, 1.0)
     assert math.isnan(history.steps[1].loss), "null stands for a loss that is not finite"
-    assert history.epochs[0] == Epoch("epoch", 1, 10, 0.05, 4.0, Score(1.5, 0.5), None, True)
-    assert history.epochs[1].val == Score(1.5, 0.5)
+    assert history.epochs[0] == Epoch("epoch", 1, 10, 0.05, 4.0, Score(1.5, {"accuracy": 0.5}), None, True)
+    assert history.epochs[1].val == Score(1.5, {"accuracy": 0.5})
     assert history.end == End("end", "epochs", 2, 9.5)
 
 

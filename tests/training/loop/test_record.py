@@ -14,7 +14,7 @@ from graft.training.loop import history
 from graft.training.loop.history import Event, read_history
 from graft.training.loop.record import Record, truncate
 
-SCORE = history.Score(0.5, 0.75)
+SCORE = history.Score(0.5, {"accuracy": 0.75})
 START = history.Start("start", history.Plan(epochs=2), 3, 200, 60, 611, "cpu")
 EVENTS: tuple[Event, ...] = (
     START,

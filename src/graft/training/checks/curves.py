@@ -8,14 +8,14 @@ classes: ln K and 1/K.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
 from graft.training.checks.trend import Curve, Trend, moving_average, noise, trend
-from graft.training.loop.history import Epoch, History
+from graft.training.loop.history import Epoch, History, Score
 
 Name = Literal[
     "rate too high", "flat start", "rate too low", "step too early", "overfitting", "plateau", "still rising",
@@ -132,15 +132,23 @@ def _run(history: History) -> _Run | None:
     few = max(3, len(loss) // 50)
     classes = history.start.classes
     scored = [e.val for e in history.epochs if e.val]
+    begins = float(np.median(loss[:few]))
+    by_chance = begins  # where no classes are told apart, there is no other loss to compare with
+    if classes is not None:
+        by_chance = math.log(classes) if history.start.settings.loss == "cross-entropy" else float(classes - 1)
     return _Run(
         epoch=epoch, loss=loss, rate=rate, flow=flow / max(flow[-1], 1e-300), smooth=moving_average(loss, few),
-        noise=noise(loss), start=float(np.median(loss[:few])), end=float(np.median(loss[-max(5, len(loss) // 10) :])),
-        chance_loss=math.log(classes) if history.start.settings.loss == "cross-entropy" else float(classes - 1),
-        chance=1 / classes, train=np.array([e.train.accuracy for e in history.epochs]),
-        val=np.array([score.accuracy for score in scored]),
+        noise=noise(loss), start=begins, end=float(np.median(loss[-max(5, len(loss) // 10) :])),
+        chance_loss=by_chance, chance=1 / classes if classes else 0.0,
+        train=_accuracies([e.train for e in history.epochs]), val=_accuracies(scored),
         held_out_loss=np.array([score.loss for score in scored] or [e.train.loss for e in history.epochs]),
         pictures=history.start.val if scored else history.start.train,
     )  # fmt: skip
+
+
+def _accuracies(scores: Sequence[Score]) -> Curve:
+    """Of the scores that have one."""
+    return np.array([score.accuracy for score in scores if not math.isnan(score.accuracy)])
 
 
 def _not_finite(history: History) -> Finding | None:

@@ -74,8 +74,8 @@ def _pass_seconds(
     _synchronize(device)
     began = time.perf_counter()
     with autocast(device, precision):
-        logits = network(x)
-    loss(logits.float(), target).mean().backward()  # type: ignore[no-untyped-call]
+        outputs = network(x)
+    loss(outputs, target).mean().backward()  # type: ignore[no-untyped-call]
     network.zero_grad(set_to_none=True)
     _synchronize(device)
     return time.perf_counter() - began

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from graft.training.cpu.precision import choose_batch, choose_precision
 from graft.training.loop.checkpoint import write
 from graft.training.loop.distributed import World
-from graft.training.loop.plan import Plan, batch_of, check_labels, pictures_per_step, steps_within
+from graft.training.loop.objective import Objective
+from graft.training.loop.plan import Plan, batch_of, pictures_per_step, steps_within
 from graft.training.loop.source import Batching, Source
 from graft.training.loop.state import State, fresh
 from graft.training.loop.step import Task, evaluate, rate_at, rest_of_epoch, take_step, task_of
@@ -25,29 +26,38 @@ from graft.training.recipe import optimizers
 from graft.training.recipe.normalize import Normalization
 from graft.training.recipe.settings import Recipe
 
-_REHEARSED_STEPS: Final = 20  # at most; and no longer than this share of the budget:
-_REHEARSED_SHARE: Final = 0.05
+_REHEARSED_STEPS: Final = 20  # at most
+_REHEARSED_SHARE: Final = 0.05  # of the budget, at most
 
 
-def decide(
-    network: nn.Module,
-    train: Source,
-    val: Source | None,
-    settings: Recipe,
-    normalization: Normalization | None,
-    depths: Mapping[str, int] | None,
-    pool: ThreadPoolExecutor,
-    folder: Path,
-    device: str,
-) -> Plan:
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What is tried before the first step: a network with what it shall learn from, and how."""
+
+    network: nn.Module
+    train: Source
+    val: Source | None
+    settings: Recipe
+    objective: Objective
+    normalization: Normalization | None
+    depths: Mapping[str, int] | None
+    device: str
+
+    def task(self, plan: Plan) -> Task:
+        """The task of one process by a plan."""
+        return task_of(self.settings, plan, self.objective, self.train, self.normalization, World(), self.device)
+
+
+def decide(trial: Trial, pool: ThreadPoolExecutor, folder: Path) -> Plan:
     """Find out what the settings leave open: the batch that fits, the precision, and how many steps a budget holds.
 
-    Raises UsageError when a label is above the network's classes, GraftError when not even one picture fits.
+    pool: prepares batches. folder: where checkpoints will go. Raises GraftError when not even one picture fits.
     """
     began = time.perf_counter()
+    settings, train, device = trial.settings, trial.train, trial.device
     per_step = pictures_per_step(settings, len(train))
     plan = Plan(
-        classes=1,
+        classes=trial.objective.classes or 0,
         rate=settings.rate or optimizers.find(settings.optimizer).rate,
         per_step=per_step,
         batch=min(batch_of(settings, len(train)), per_step),
@@ -56,26 +66,19 @@ def decide(
         precision="float32" if settings.precision == "auto" else settings.precision,
         threads=torch.get_num_threads(),
     )
-    batching = Batching(normalization, plan.classes, settings.seed, channels_last=settings.channels_last)
+    batching = Batching(trial.normalization, 1, settings.seed, channels_last=settings.channels_last)
 
     def first(count: int) -> tuple[Tensor, Tensor]:
         batch = train.batch(np.arange(count), batching=batching, epoch=0)
         return batch.x.to(device), batch.target.to(device)
 
-    with torch.inference_mode():
-        plan = replace(plan, classes=network.eval()(first(1)[0]).shape[1])
-    for pictures in (train, val):
-        if pictures is not None:
-            check_labels(pictures, plan.classes)
-    loss = task_of(settings, plan, train, normalization, World(), device).loss
-    plan = replace(plan, batch=choose_batch(network, first, loss, plan.batch, device))
+    losses = trial.objective.losses
+    plan = replace(plan, batch=choose_batch(trial.network, first, losses, plan.batch, device))
     if settings.precision == "auto":
-        plan = replace(plan, precision=choose_precision(network, *first(plan.batch), loss, device))
+        plan = replace(plan, precision=choose_precision(trial.network, *first(plan.batch), losses, device))
     if settings.budget is None:
         return plan
-    step_seconds, epoch_end = _rehearse(
-        network, train, val, settings, plan, normalization, depths, pool, folder, device
-    )
+    step_seconds, epoch_end = _rehearse(trial, plan, pool, folder)
     left = settings.budget - (time.perf_counter() - began)
     steps = steps_within(
         left,
@@ -92,36 +95,27 @@ def one(train: Source, settings: Recipe, normalization: Normalization | None) ->
     return train.batch(np.zeros(1, np.int64), batching=batching, epoch=0).x
 
 
-def _rehearse(
-    network: nn.Module,
-    train: Source,
-    val: Source | None,
-    settings: Recipe,
-    plan: Plan,
-    normalization: Normalization | None,
-    depths: Mapping[str, int] | None,
-    pool: ThreadPoolExecutor,
-    folder: Path,
-    device: str,
-) -> tuple[float, float]:
+def _rehearse(trial: Trial, plan: Plan, pool: ThreadPoolExecutor, folder: Path) -> tuple[float, float]:
     """Seconds of a step and of the end of an epoch, from the first steps of the run on a copy of the network.
 
     All stages train in these steps, also those that join later: a run whose head trains alone at first ends early.
     """
-    assert settings.budget is not None
+    budget = trial.settings.budget
+    assert budget is not None
     began = time.perf_counter()
-    state = fresh(copy.deepcopy(network), settings, device, depths)
-    task = task_of(settings, plan, train, normalization, World(), device)
+    values = len(trial.objective.names)
+    state = fresh(copy.deepcopy(trial.network), trial.settings, trial.device, trial.depths, values=values)
+    task = trial.task(plan)
     state.network.train()
     marks: list[float] = []
-    for pictures, batches in rest_of_epoch(task, 0, train, pool):
+    for pictures, batches in rest_of_epoch(task, 0, trial.train, pool):
         take_step(task, state, state.network, batches, pictures, rate_at(task, state))
         marks.append(time.perf_counter())
         spent = marks[-1] - marks[0]  # the first step also chooses kernels
-        if len(marks) > _REHEARSED_STEPS or (len(marks) > 2 and spent > _REHEARSED_SHARE * settings.budget):
+        if len(marks) > _REHEARSED_STEPS or (len(marks) > 2 and spent > _REHEARSED_SHARE * budget):
             break
     step = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else time.perf_counter() - began
-    return step, 2 * _writing_seconds(state, folder) + _evaluation_seconds(task, state, val, pool)
+    return step, 2 * _writing_seconds(state, folder) + _evaluation_seconds(task, state, trial.val, pool)
 
 
 def _writing_seconds(state: State, folder: Path) -> float:

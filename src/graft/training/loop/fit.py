@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,16 +27,18 @@ from graft.training.cpu.depthwise import fast_depthwise
 from graft.training.cpu.padding import plain_padding
 from graft.training.loop.batches import preparing_pool
 from graft.training.loop.checkpoint import load_newest, locked, read, save_checkpoint, write
-from graft.training.loop.decide import decide, one
-from graft.training.loop.distributed import here
+from graft.training.loop.decide import Trial, decide, one
+from graft.training.loop.distributed import World
 from graft.training.loop.divergence import explain
 from graft.training.loop.history import HISTORY, End, Epoch, Event, Step
+from graft.training.loop.objective import MakeObjective
 from graft.training.loop.plan import Plan, fingerprint, refuse_unfit
 from graft.training.loop.record import Record, opening
 from graft.training.loop.source import Source
-from graft.training.loop.state import Best, State, Sums, fresh, is_better, under
+from graft.training.loop.state import Best, State, Sums, fresh, under
 from graft.training.loop.step import evaluate, rate_at, rest_of_epoch, take_step, task_of
 from graft.training.recipe import schedules
+from graft.training.recipe.classification import classification
 from graft.training.recipe.depth import check_depths, unfreezing
 from graft.training.recipe.normalize import Normalization
 from graft.training.recipe.settings import Recipe
@@ -81,7 +84,9 @@ def fit(
     *,
     normalization: Normalization | None,
     folder: Path,
+    objective: MakeObjective | None = None,
     depths: Mapping[str, int] | None = None,
+    world: World | None = None,
     resume: bool = False,
     watch: Callable[[Event], None] = _nobody,
     device: str = "cpu",
@@ -89,14 +94,16 @@ def fit(
 ) -> Outcome:
     """Train a network; it ends with the kept weights, in evaluation mode.
 
-    network: (N, C, H, W) → (N, K) logits; changed in place, from the weights it has. normalization: None where the
-    sources give what the network takes. folder: gets the history, two checkpoints and the best weights. depths: stages
-    from each parameter to the head (`depth.depths_of`), for settings that go by them. resume: go on from the folder's
-    newest sound checkpoint. watch: is shown each event of the history. Where
-    `torch.distributed` is initialised, all processes call this alike, and share the work.
+    network: takes the sources' batches, (N, C, H, W), and gives what the objective reads, such as (N, K) logits; it is
+    changed in place, from the weights it has. normalization: None where the sources give what the network takes. folder: gets
+    the history, two checkpoints and the best weights. objective: what is minimised and counted; telling classes apart
+    as the settings say, if left out. depths: stages from each parameter to the head, for settings that go by them.
+    world: the processes that train together, which all call this alike; `distributed.here()` says it, where
+    `torch.distributed` is initialised. resume: go on from the folder's newest sound checkpoint. watch: is shown each
+    event of the history.
     Raises UsageError for settings that do not fit the data, and a folder in use or with (resume: without) this run.
     """
-    began, world = time.perf_counter(), here()
+    began, world = time.perf_counter(), world or World()
     refuse_unfit(settings, train, val, world.size)
     check_depths(network, depths, settings)
     with contextlib.ExitStack() as stack:
@@ -114,19 +121,24 @@ def fit(
         if (saved is not None) != resume:
             raise UsageError(_misplaced(folder, resume))
         identity = {"settings": settings.trained_by(), "data": fingerprint(train, val, normalization)}
-        state = fresh(network, settings, device, depths)
+        sample = one(train, settings, normalization).to(device)
+        with torch.inference_mode():
+            outputs = network.to(device).eval()(sample)
+        aim = (objective or partial(classification, settings))(train, val, outputs)
+        state = fresh(network, settings, device, depths, values=len(aim.names))
         stack.enter_context(kept_statistics(network, everywhere=settings.frozen_statistics))
         if settings.frozen_statistics:
-            stack.enter_context(folded_batch_norm(network.train(), one(train, settings, normalization).to(device)))
+            stack.enter_context(folded_batch_norm(network.train(), sample))
         if saved is None:
-            plan = world.agreed(decide(network, train, val, settings, normalization, depths, pool, folder, device))
+            trial = Trial(network, train, val, settings, aim, normalization, depths, device)
+            plan = world.agreed(decide(trial, pool, folder))
         else:
             _refuse_another(identity, saved.facts, folder)
             state.restore(saved)
             plan = Plan(**saved.facts["plan"])
         torch.set_num_threads(plan.threads)
         constants = {**identity, "plan": asdict(plan)}
-        task = task_of(settings, plan, train, normalization, world, device)
+        task = task_of(settings, plan, aim, train, normalization, world, device)
         stages = unfreezing(network, depths, settings, steps=plan.steps, steps_per_epoch=plan.steps_per_epoch)
         stack.callback(stages.apply, network, stages.deepest)  # all that trained at last can train when it has ended
         reach = None
@@ -161,7 +173,7 @@ def fit(
                 state.seconds, state.working, mark = now - clock, state.working + now - mark, now
                 if (end - state.step) % _steps_per_line(plan) == 0:
                     seen = state.window.over(world)
-                    loss = seen.score().loss
+                    loss = seen.score(aim.names).loss
                     speed = (state.pictures - line[1]) / (now - line[0])
                     place = state.step / plan.steps_per_epoch
                     record.write(Step("step", state.step, place, loss, rate, speed, state.seconds))
@@ -170,7 +182,7 @@ def fit(
                         break
                     last_loss, line = loss, (now, state.pictures)
                     state.epoch.add(seen)
-                    state.window = Sums.zero(device)
+                    state.window = Sums.zero(device, len(aim.names))
                     if world.agreed(settings.budget is not None and state.seconds > settings.budget):
                         state.why = "budget"
                         break
@@ -185,10 +197,10 @@ def fit(
             if state.why == NOT_FINITE:
                 reason = explain(settings, step=state.step, rate=rate, peak=plan.rate, last_loss=last_loss)
                 break
-            trained, state.epoch = state.epoch.score(), Sums.zero(device)
-            best = score is not None and is_better(score, state.best)
+            trained, state.epoch = state.epoch.score(aim.names), Sums.zero(device, len(aim.names))
+            best = score is not None and (state.best is None or aim.rank(score) > state.best.rank)
             if score is not None and best:
-                state.best, state.stale = Best(epoch + 1, state.step, score.accuracy, score.loss), 0
+                state.best, state.stale = Best(epoch + 1, state.step, aim.rank(score)), 0
                 if world.leads:
                     write(folder / state.best.file, state.candidate.state_dict(), asdict(state.best))
             else:

@@ -9,9 +9,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core.core_schema import no_info_wrap_validator_function as wrap_validator
 
 from graft.errors import BadModel, nearest, shown
 
@@ -36,11 +46,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Start:
-    """What a run began with. classes: K. train, val: pictures of each split. parameters: weights of the network."""
+    """What a run began with.
+
+    classes: K, None where the task has none. train, val: pictures of each split. parameters: weights of the network.
+    """
 
     kind: Literal["start"]
     settings: Plan
-    classes: Annotated[int, Field(ge=2)]
+    classes: Annotated[int, Field(ge=2)] | None
     train: Count
     val: Count
     parameters: Count
@@ -62,10 +75,39 @@ class Step:
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss of a split, and the share of its pictures that were right, 0–1."""
+    """Mean loss of a split, and the means of what the objective counts, by name, each 0–1."""
+
+    loss: float
+    values: dict[str, float]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples that were right, 0–1; nan where the objective does not count them."""
+        return self.values.get("accuracy", math.nan)
+
+    def line(self) -> dict[str, float]:
+        """As it stands in a line of the history."""
+        return {"loss": self.loss, **self.values}
+
+
+class _Loss(BaseModel):
+    """The form of a score in a line: a loss, and shares by any name."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, Share]
 
     loss: Number
-    accuracy: Share
+
+
+def _score(value: Any, read: ValidatorFunctionWrapHandler) -> Score:
+    """A score from its line."""
+    if isinstance(value, Score):
+        return value
+    line = read(value)
+    return Score(line.loss, dict(line.__pydantic_extra__ or {}))
+
+
+ScoreLine = Annotated[Score, GetPydanticSchema(lambda _type, handler: wrap_validator(_score, handler(_Loss)))]
 
 
 @dataclass(frozen=True)
@@ -77,8 +119,8 @@ class Epoch:
     step: Count
     rate: float
     seconds: float
-    train: Score
-    val: Score | None
+    train: ScoreLine
+    val: ScoreLine | None
     best: bool
 
 

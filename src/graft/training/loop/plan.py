@@ -23,8 +23,9 @@ _STEPS_WANTED: Final = 16  # in an epoch, where the batch is ours to choose
 class Plan:
     """Decisions of a run, carried by each of its checkpoints.
 
-    classes: K of the network. rate: the base rate. per_step: pictures that one step takes. batch: pictures in one pass
-    of the network, `per_step` or fewer. steps: of the whole run. threads: of torch, on which sums' last bits depend.
+    classes: K, 0 where the task has none. rate: the base rate. per_step: pictures that one step takes. batch: pictures
+    in one pass of the network, `per_step` or fewer. steps: of the whole run. threads: of torch, on which sums' last
+    bits depend.
     """
 
     classes: int
@@ -76,15 +77,6 @@ def refuse_unfit(settings: Recipe, train: Source, val: Source | None, processes:
         raise UsageError(f"{settings.optimizer} runs in one process, got {processes}; start it alone")
     if len(train) // -(-len(train) // per_step) < processes:
         raise UsageError(f"a step needs a picture for each of {processes} processes, got batch {per_step}")
-
-
-def check_labels(pictures: Source, classes: int) -> None:
-    """Raise UsageError when a label is not one of the network's classes."""
-    if pictures.labels.max() >= classes:
-        raise UsageError(
-            f"the network has {classes} classes and a label is {pictures.labels.max()}, counted from 0; build it with "
-            f"{pictures.labels.max() + 1} classes or more"
-        )
 
 
 def steps_within(seconds: float, *, seconds_per_step: float, seconds_per_epoch_end: float, steps_per_epoch: int) -> int:

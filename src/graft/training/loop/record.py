@@ -45,7 +45,7 @@ class Record:
         """Append an event. extra: further fields of its line, or fields in place of the event's own."""
         if self._stream is None:
             return
-        line = {**asdict(event), **(extra or {})}
+        line = {**asdict(event), **_scores(event), **(extra or {})}
         self._stream.write(json.dumps(_finite(line), allow_nan=False) + "\n")
         self._stream.flush()
         if self._board is not None:
@@ -71,7 +71,7 @@ def opening(
     start = Start(
         kind="start",
         settings=Asked(**{each.name: said[each.name] for each in fields(Asked)}),
-        classes=plan.classes,
+        classes=plan.classes or None,
         train=len(train),
         val=0 if val is None else len(val),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -96,6 +96,13 @@ def truncate(path: Path, step: int) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.rename(path)
+
+
+def _scores(event: Event) -> dict[str, Any]:
+    """The scores of an epoch as they stand in its line."""
+    if not isinstance(event, Epoch):
+        return {}
+    return {"train": event.train.line(), "val": event.val and event.val.line()}
 
 
 def _is_before(line: bytes, step: int) -> bool:
@@ -127,8 +134,9 @@ def _show(board: SummaryWriter, event: Event) -> None:
     if isinstance(event, Step):
         numbers = {"train/loss": event.loss, "rate": event.rate, "pictures_per_second": event.pictures_per_second}
     elif isinstance(event, Epoch):
-        numbers = {"train/accuracy": event.train.accuracy, "train/epoch_loss": event.train.loss}
+        numbers = {"train/epoch_loss": event.train.loss}
+        numbers |= {f"train/{name}": value for name, value in event.train.values.items()}
         if event.val is not None:
-            numbers |= {"val/loss": event.val.loss, "val/accuracy": event.val.accuracy}
+            numbers |= {f"val/{name}": value for name, value in event.val.line().items()}
     for name, number in numbers.items():
         board.add_scalar(name, number, event.step)  # type: ignore[union-attr]

@@ -23,12 +23,11 @@ from graft.training.recipe.settings import Recipe
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far, by validation accuracy, and by loss where that is equal. epoch: from 1."""
+    """The best epoch so far. epoch: from 1. rank: of its validation score, as the objective ranks scores."""
 
     epoch: int
     step: int
-    accuracy: float
-    loss: float
+    rank: tuple[float, ...]
 
     @property
     def file(self) -> str:
@@ -36,22 +35,17 @@ class Best:
         return f"best-{self.step}.safetensors"
 
 
-def is_better(score: Score, best: Best | None) -> bool:
-    """Whether a validation score beats the best one: a higher accuracy, or the same with a lower loss."""
-    return best is None or (score.accuracy, -score.loss) > (best.accuracy, -best.loss)
-
-
 @dataclass
 class Sums:
-    """What a stretch of training adds up to. totals: (2,) float64, losses and right answers; kept on the device."""
+    """What a stretch of training adds up to. totals: (1 + V,) float64, losses and V counted values; on the device."""
 
     totals: Tensor
     pictures: int = 0
 
     @staticmethod
-    def zero(device: str) -> Sums:
-        """Nothing yet."""
-        return Sums(torch.zeros(2, dtype=torch.float64, device=device))
+    def zero(device: str, values: int) -> Sums:
+        """Nothing yet. values: how many are counted beside the loss."""
+        return Sums(torch.zeros(1 + values, dtype=torch.float64, device=device))
 
     def add(self, other: Sums) -> None:
         """Take another stretch in."""
@@ -64,12 +58,12 @@ class Sums:
             return self
         count = torch.tensor([self.pictures], dtype=torch.float64, device=self.totals.device)
         together = world.summed(torch.cat((self.totals, count)))
-        return Sums(together[:2], int(together[2]))
+        return Sums(together[:-1], int(together[-1]))
 
-    def score(self) -> Score:
-        """Mean loss and accuracy; waits for the device."""
-        loss, right = self.totals.tolist()
-        return Score(loss / self.pictures, right / self.pictures)
+    def score(self, names: tuple[str, ...]) -> Score:
+        """Mean loss and values, by name; waits for the device."""
+        loss, *values = (total / self.pictures for total in self.totals.tolist())
+        return Score(loss, dict(zip(names, values, strict=True)))
 
 
 @dataclass
@@ -145,15 +139,22 @@ class State:
         device = self.window.totals.device
         self.window = Sums(checkpoint.tensors["window"].to(device), facts["window"])
         self.epoch = Sums(checkpoint.tensors["epoch"].to(device), facts["epoch"])
-        self.best = None if facts["best"] is None else Best(**facts["best"])
+        self.best = None if facts["best"] is None else _best(facts["best"])
         self.step, self.stale, self.pictures = facts["step"], facts["stale"], facts["pictures"]
         self.seconds, self.working, self.why = facts["seconds"], facts["working"], facts["why"]
 
 
-def fresh(network: nn.Module, settings: Recipe, device: str, depths: Mapping[str, int] | None) -> State:
+def _best(facts: Mapping[str, Any]) -> Best:
+    """The best epoch as a checkpoint has it; earlier ones had an accuracy and a loss in place of a rank."""
+    rank = facts["rank"] if "rank" in facts else (facts["accuracy"], -facts["loss"])
+    return Best(facts["epoch"], facts["step"], tuple(rank))
+
+
+def fresh(network: nn.Module, settings: Recipe, device: str, depths: Mapping[str, int] | None, *, values: int) -> State:
     """The state of a run that begins: the network, moved to where and how it trains, and an optimiser for it.
 
-    depths: stages between each parameter and the head, where the network has such.
+    depths: stages between each parameter and the head, where the network has such. values: how many are counted beside
+    the loss.
     """
     memory = torch.channels_last if settings.channels_last else torch.preserve_format
     network.to(device=device, memory_format=memory)  # type: ignore[call-overload]  # torch's stub leaves it out
@@ -165,7 +166,7 @@ def fresh(network: nn.Module, settings: Recipe, device: str, depths: Mapping[str
         seed=settings.seed,
     )
     average = None if settings.ema is None else moving_average(network, settings.ema)
-    return State(network, optimizer, average, Sums.zero(device), Sums.zero(device))
+    return State(network, optimizer, average, Sums.zero(device, values), Sums.zero(device, values))
 
 
 def under(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,12 +23,12 @@ from graft.training.cpu.precision import autocast
 from graft.training.loop.batches import ahead, epoch_steps, shard, split
 from graft.training.loop.distributed import World
 from graft.training.loop.history import Score
+from graft.training.loop.objective import Objective
 from graft.training.loop.pictures import Pictures
 from graft.training.loop.plan import Plan
 from graft.training.loop.source import Batch, Batching, Source
 from graft.training.loop.state import State, Sums
 from graft.training.recipe import optimizers
-from graft.training.recipe.losses import Loss, balanced_weights, loss_function
 from graft.training.recipe.normalize import Normalization
 from graft.training.recipe.regularize import max_norm_, penalty
 from graft.training.recipe.schedules import factor
@@ -39,13 +39,12 @@ _COLOURS_OF: Final = 2048  # pictures
 
 @dataclass(frozen=True)
 class Task:
-    """What a run computes, the same at every step. loss: minimised; plain: of validation, not smoothed or weighed."""
+    """What a run computes, the same at every step."""
 
     settings: Recipe
     plan: Plan
     batching: Batching
-    loss: Loss
-    plain: Loss
+    objective: Objective
     world: World
     device: str
 
@@ -53,29 +52,20 @@ class Task:
 def task_of(
     settings: Recipe,
     plan: Plan,
+    objective: Objective,
     train: Source,
     normalization: Normalization | None,
     world: World,
     device: str,
 ) -> Task:
-    """The task that settings and plan describe."""
-    weights = None
-    if settings.class_weights == "balanced":
-        weights = balanced_weights(np.bincount(train.labels, minlength=plan.classes).tolist()).to(device)
+    """The task that settings, plan and objective describe."""
     mixing: tuple[Kind, float] | None = None
     if settings.mixup or settings.cutmix:
         mixing = ("mixup", settings.mixup) if settings.mixup else ("cutmix", settings.cutmix)
-    return Task(
-        settings=settings,
-        plan=plan,
-        batching=Batching(
-            normalization, plan.classes, settings.seed, _policy(settings, train), mixing, settings.channels_last
-        ),
-        loss=loss_function(settings.loss, smoothing=settings.label_smoothing, class_weights=weights),
-        plain=loss_function(settings.loss),
-        world=world,
-        device=device,
+    batching = Batching(
+        normalization, objective.classes or 0, settings.seed, _policy(settings, train), mixing, settings.channels_last
     )
+    return Task(settings, plan, batching, objective, world, device)
 
 
 def _policy(settings: Recipe, train: Source) -> tuple[Augmentation, ...]:
@@ -149,7 +139,7 @@ def _backward(task: Task, forward: nn.Module, batches: Iterable[Batch], pictures
 
     Processes average their gradients: each one's part is therefore scaled by their number.
     """
-    sums = Sums.zero(task.device)
+    sums = Sums.zero(task.device, len(task.objective.names))
     waiting = iter(batches)
     batch = next(waiting, None)
     while batch is not None:
@@ -164,17 +154,17 @@ def _backward(task: Task, forward: nn.Module, batches: Iterable[Batch], pictures
 
 
 def _objective(task: Task, forward: nn.Module, batch: Batch, pictures: int) -> tuple[Tensor, Sums]:
-    """This batch's part of what a step minimises, and its losses and right answers."""
+    """This batch's part of what a step minimises, and its losses and counts."""
     settings = task.settings
     x, target = batch.x.to(task.device), batch.target.to(task.device)
     with autocast(task.device, task.plan.precision):
-        logits = forward(x)  # (n, K)
-    each = task.loss(logits.float(), target)  # (n,)
+        outputs = forward(x)
+    each = task.objective.losses(outputs, target)  # (n,)
     objective = each.sum() * (task.world.size / pictures)
     if settings.l1 or settings.l2:
         share = len(x) * task.world.size / pictures
         objective = objective + share * penalty(forward, l1=settings.l1, l2=settings.l2)
-    return objective, _sums(logits.detach(), target, each.detach())
+    return objective, _sums(task, outputs, target, each.detach())
 
 
 def _search(task: Task, state: State, batches: list[Batch], pictures: int) -> Sums:
@@ -185,25 +175,26 @@ def _search(task: Task, state: State, batches: list[Batch], pictures: int) -> Su
         return torch.stack([_objective(task, state.network, batch, pictures)[0] for batch in batches]).sum()
 
     state.optimizer.step(loss)  # type: ignore[arg-type]  # torch says float, and takes a tensor
-    sums = Sums.zero(task.device)
+    sums = Sums.zero(task.device, len(task.objective.names))
     with torch.no_grad():
         for batch in batches:
             sums.add(_objective(task, state.network, batch, pictures)[1])
     return sums
 
 
-def _sums(logits: Tensor, target: Tensor, losses: Tensor) -> Sums:
-    labels = target if target.ndim == 1 else target.argmax(dim=1)
-    right = (logits.argmax(dim=1) == labels).sum(dtype=torch.float64)
-    return Sums(torch.stack((losses.sum(dtype=torch.float64), right)), len(labels))
+@torch.no_grad()
+def _sums(task: Task, outputs: Any, target: Tensor, losses: Tensor) -> Sums:
+    """The sums of a batch: its losses, and what the objective counts."""
+    counts = task.objective.counts(outputs, target)
+    return Sums(torch.cat((losses.sum(dtype=torch.float64)[None], counts)), len(losses))
 
 
 def evaluate(task: Task, network: nn.Module, pictures: Source, pool: ThreadPoolExecutor) -> Score:
-    """Mean loss and accuracy of a network over all pictures, in evaluation mode and float32; the mode is put back."""
+    """Mean loss and values of a network over all pictures, in evaluation mode and float32; the mode is put back."""
     make = partial(pictures.batch, batching=task.batching.plain(), epoch=0)
     training = network.training
     mine = shard(np.arange(len(pictures)), task.world.rank, task.world.size)
-    sums = Sums.zero(task.device)
+    sums = Sums.zero(task.device, len(task.objective.names))
     network.eval()
     with (
         torch.inference_mode(),
@@ -211,10 +202,10 @@ def evaluate(task: Task, network: nn.Module, pictures: Source, pool: ThreadPoolE
     ):
         for batch in batches:
             x, target = batch.x.to(task.device), batch.target.to(task.device)
-            logits = network(x).float()
-            sums.add(_sums(logits, target, task.plain(logits, target)))
+            outputs = network(x)
+            sums.add(_sums(task, outputs, target, task.objective.plain(outputs, target)))
     network.train(training)
-    return sums.over(task.world).score()
+    return sums.over(task.world).score(task.objective.names)
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
