@@ -25,7 +25,7 @@ ROOMS = {
     "training": ("disk", "data", "evaluate", "models"),
     "finetune": ("disk", "data", "evaluate", "features", "models", "runtime", "training"),
     "strategy": ("evaluate", "features", "heads"),
-    "lessons": ("analysis", "training"),
+    "lessons": ("disk", "analysis", "training"),
 }
 ROOMS["pages"] = tuple(room for room in ROOMS if room not in ("models", "classifier", "finetune"))
 ROOMS["run"] = tuple(room for room in ROOMS if room not in ("analysis", "lessons"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from graft.cli.commands.curves import curves
+from graft.training.loop.history import line_of
 from training.checks.drawn_curves import KINDS
 
 app = typer.Typer()
@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Path:
     """A run's folder, drawn to overfit."""
     history = KINDS["overfitting"](5000)
     events = [history.start, *sorted((*history.steps, *history.epochs), key=lambda event: event.step), history.end]
-    lines = [json.dumps(dataclasses.asdict(event)) for event in events if event is not None]
+    lines = [json.dumps(line_of(event)) for event in events if event is not None]
     (tmp_path / "history.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path
 

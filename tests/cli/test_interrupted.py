@@ -52,8 +52,8 @@ def test_kill_at_ten_moments(
         if (tmp_path / "new").exists():
             load(tmp_path / "new")  # whole, or it would be refused
             (tmp_path / "new").rename(tmp_path / f"done-{run.pid}")
-    (tmp_path / ".new.partial").mkdir(exist_ok=True)
-    (tmp_path / ".new.partial" / "model.onnx").write_bytes(b"half")
+    (tmp_path / ".new.0.tmp").mkdir(exist_ok=True)
+    (tmp_path / ".new.0.tmp" / "model.onnx").write_bytes(b"half")
     assert graft("train", few, "--out", "new", "--cache", cache).returncode == 0
     assert not list(tmp_path.glob(".new.*"))
     for name in ("model.safetensors", "model.onnx", "samples.csv"):

@@ -79,7 +79,7 @@ def test_a_failure_keeps_the_old_model_and_leaves_nothing_new(source: Path) -> N
 
 
 def test_what_a_killed_run_left_is_removed(source: Path) -> None:
-    stale = source.parent / ".new.partial"
+    stale = source.parent / ".new.0.tmp"
     stale.mkdir()
     (stale / "model.onnx").write_text("half")
     write(source.parent / "new", source, "{}")

@@ -14,7 +14,7 @@ from PIL import Image
 
 from graft.errors import BadModel, GraftError, UsageError
 from graft.jobs import curves as job
-from graft.training.loop.history import History
+from graft.training.loop.history import History, line_of
 from training.checks.drawn_curves import KINDS
 
 SEED = 5000
@@ -25,7 +25,7 @@ def written(folder: Path, history: History) -> Path:
     folder.mkdir()
     events = sorted((*history.steps, *history.epochs), key=lambda event: (event.step, event.kind == "epoch"))
     lines = [history.start, *events, *([history.end] if history.end else [])]
-    text = "".join(json.dumps(dataclasses.asdict(line)).replace("NaN", "null") + "\n" for line in lines)
+    text = "".join(json.dumps(line_of(line)).replace("NaN", "null") + "\n" for line in lines)
     (folder / "history.jsonl").write_text(text, encoding="utf-8")
     return folder
 
@@ -136,8 +136,9 @@ def test_what_is_no_run_or_no_picture_is_refused(runs: list[Path], tmp_path: Pat
     with pytest.raises(BadModel, match="there is no"):
         job.run([*runs, tmp_path / "nowhere"], tmp_path / "curves.svg")
     assert not (tmp_path / "curves.svg").exists()
+    (tmp_path / "file").write_text("")
     with pytest.raises(GraftError, match="cannot write"):
-        job.run(runs, tmp_path / "nowhere" / "curves.svg")
+        job.run(runs, tmp_path / "file" / "curves.svg")
 
 
 def test_a_model_of_a_probe_has_no_curves(model: Path) -> None:

@@ -118,5 +118,6 @@ def test_bad_numbers_are_refused_in_one_line(name: str, epochs: int, warmup: flo
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(GraftError, match=r"cannot write .*no/x\.svg: No such file or directory; choose another file"):
+    (tmp_path / "no").write_text("")
+    with pytest.raises(GraftError, match=r"cannot write .*no/x\.svg: .*; choose another file"):
         job.run("cosine", svg=tmp_path / "no" / "x.svg")

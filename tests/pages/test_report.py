@@ -7,16 +7,13 @@ import dataclasses
 import io
 import math
 import re
-import time
 from html.parser import HTMLParser
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from graft.errors import UsageError
 from graft.evaluate.intervals import Interval
 from graft.evaluate.metrics import Scores, score
 from graft.pages import report as page
@@ -336,46 +333,6 @@ def test_labels_under_an_axis_do_not_touch(low: float, high: float) -> None:
 def test_an_axis_has_width_even_for_equal_values() -> None:
     axis = around("", [0.8, 0.8])
     assert axis.low < 0.8 < axis.high
-
-
-def test_writing_leaves_the_page_and_nothing_else(tmp_path: Path, three: Scores) -> None:
-    target = tmp_path / "report.html"
-    target.write_text("an older report")
-    page.write_report(target, report_on(three))
-    assert target.read_text("utf-8") == page.render(report_on(three))
-    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_a_write_that_fails_keeps_the_older_page(
-    tmp_path: Path, three: Scores, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    target = tmp_path / "report.html"
-    target.write_text("an older report")
-    monkeypatch.setattr(page.os, "fsync", full)
-    with pytest.raises(UsageError, match="No space left on device"):
-        page.write_report(target, report_on(three))
-    assert target.read_text() == "an older report"
-    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path, three: Scores) -> None:
-    with pytest.raises(UsageError, match=r"absent.report\.html; choose another"):
-        page.write_report(tmp_path / "absent" / "report.html", report_on(three))
-
-
-def test_forty_thumbnails_take_a_quarter_of_a_second(tmp_path: Path, three: Scores) -> None:
-    cards = tuple(PictureCard(jpeg(i), "oak", "ash", 0.9, f"oak/{i}.jpg") for i in range(40))
-    report = report_on(three, mistakes=cards[:20], doubted=cards[20:])
-    spent = []
-    for _ in range(3):
-        start = time.process_time()  # what others do on the machine does not count
-        page.write_report(tmp_path / "report.html", report)
-        spent.append(time.process_time() - start)
-    assert min(spent) < 0.25
-    assert (tmp_path / "report.html").stat().st_size < 1_000_000
 
 
 def test_what_cannot_be_shown_is_refused(three: Scores) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from safetensors.numpy import save as save_tensors
 
 from graft.classifier.manifest import MANIFEST, Manifest, read_manifest
 from graft.data.preprocess import Preprocess
+from graft.disk.files import whole_file, write_flushed
 from graft.errors import BadModel, shown
 
 WEIGHTS: Final = "model.safetensors"
@@ -106,13 +106,13 @@ def save(
     contents[GOLDEN] = json.dumps(expected).encode()
     (folder / "golden").mkdir()
     for name, data in contents.items():
-        _write(folder / name, data)
+        write_flushed(folder / name, data)
     return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
 
 
 def seal(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, whose `files` are what `save` returned; without it the folder is no model."""
-    _write(folder / MANIFEST, manifest.to_bytes())
+    write_flushed(folder / MANIFEST, manifest.to_bytes())
 
 
 def load(folder: Path) -> Classifier:
@@ -144,12 +144,11 @@ def count_look(classifier: Classifier) -> int:
     Raises BadModel when the folder cannot be written.
     """
     looks = read_manifest(classifier.folder).looks + 1
-    partial = classifier.folder / f"{MANIFEST}.{os.getpid()}.tmp"
+    counted = read_manifest(classifier.folder).model_copy(update={"looks": looks})
     try:
-        _write(partial, read_manifest(classifier.folder).model_copy(update={"looks": looks}).to_bytes())
-        partial.replace(classifier.folder / MANIFEST)
+        with whole_file(classifier.folder / MANIFEST) as partial:
+            partial.write_bytes(counted.to_bytes())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise BadModel(
             f"{shown(classifier.folder)} cannot be written ({error.strerror}), so this look at its test pictures "
             "cannot be counted; make the folder writable"
@@ -225,10 +224,3 @@ def _check_graph(data: bytes, path: Path) -> None:
             raise BadModel(f"{shown(path)} keeps weights in another file, which is refused; export it in one file")
         if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(numpy_helper.to_array(tensor)).all():
             raise BadModel(f"{shown(path)} holds values that are not finite, in {shown(tensor.name)}; get a sound copy")
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
+
+from graft.errors import GraftError, shown
 
 
 def cache_folder(asked: Path | None) -> Path:
@@ -13,8 +14,12 @@ def cache_folder(asked: Path | None) -> Path:
         return asked
     if given := os.environ.get("GRAFT_CACHE"):
         return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "graft"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "graft" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graft"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("graft", appauthor=False)
+
+
+def unwritable(place: Path, error: Exception) -> GraftError:
+    """The error for a cache that cannot be written."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return GraftError(f"the cache cannot be written: {shown(place)}: {reason}; free some space or give another --cache")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from graft.disk.files import PARTIAL, whole_folder
+from graft.disk.lock import locked
 from graft.errors import GraftError, UsageError, shown
-
-if os.name == "posix":
-    import fcntl
 
 
 @contextlib.contextmanager
@@ -27,18 +25,18 @@ def new_folder(out: Path, *, source: Path, force: bool, mark: str) -> Iterator[P
     if origin.is_dir() and (target == origin or origin.resolve() in target.resolve().parents):
         raise UsageError(f"--out {shown(out)} lies inside the pictures' own folder; choose a folder beside it")
     _refuse_to_replace(target, out, force=force, mark=mark)
-    partial = target.with_name(f".{target.name}.partial")
+    taken = f"another run is writing {shown(out)}; wait for it, or choose another --out"
+    lock = target.with_name(f".{target.name}.lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target, out):
-            _refuse_to_replace(target, out, force=force, mark=mark)  # another run may have finished since
-            shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
-            partial.mkdir()
+        with locked(lock, taken=taken):
             try:
-                yield partial
-                _replace(partial, target)
+                _refuse_to_replace(target, out, force=force, mark=mark)  # another run may have finished since
+                _remove_what_killed_runs_left(target)
+                with whole_folder(target) as partial:
+                    yield partial
             finally:
-                shutil.rmtree(partial, ignore_errors=True)
+                lock.unlink(missing_ok=True)
     except OSError as error:
         raise GraftError(
             f"{shown(out)} cannot be written: {error.strerror or error}; free some space or choose another --out"
@@ -57,32 +55,7 @@ def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _replace(partial: Path, target: Path) -> None:
-    """Move `partial` to where `target` is; what stood there is removed only once the new one is in place."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _lock(target: Path, out: Path) -> Iterator[None]:
-    """Hold the lock of the output folder `target`, which the user calls `out`.
-
-    The system frees it when the process ends, however it ends.
-    """
-    if os.name != "posix":
-        yield
-        return
-    path = target.with_name(f".{target.name}.lock")
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another run is writing {shown(out)}; wait for it, or choose another --out") from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+def _remove_what_killed_runs_left(target: Path) -> None:
+    """The folders beside `target` that nobody writes any more: whoever calls this holds the lock."""
+    for path in target.parent.glob(f".{target.name}.*{PARTIAL}"):
+        shutil.rmtree(path, ignore_errors=True)

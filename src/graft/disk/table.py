@@ -21,6 +21,8 @@ from typing import BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from graft.disk.cache import unwritable
+from graft.disk.files import PARTIAL, whole_file
 from graft.errors import GraftError, shown
 
 KEY_BYTES: Final = 16
@@ -76,7 +78,7 @@ class Store:
         Also removes what killed runs left half-written.
         """
         now = time.time()
-        for path in self.folder.glob("*/*.tmp"):
+        for path in self.folder.glob(f"*/*{PARTIAL}"):
             if (age := _stat(path)) and now - age.st_mtime > _STALE_SECONDS:
                 path.unlink(missing_ok=True)
         known = [(stat.st_mtime, stat.st_size, path) for path in self.folder.glob("*/*.npy") if (stat := _stat(path))]
@@ -133,22 +135,12 @@ class Table:
         digests = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
         rows = np.ascontiguousarray(rows, self._row.base).reshape(len(keys), *self._row.shape)
         path = self._folder / f"{uuid.uuid4().hex}.npy"
-        partial = path.with_suffix(".tmp")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as stream:
+            with whole_file(path) as partial, partial.open("wb") as stream:
                 np.lib.format.write_array(stream, digests, allow_pickle=False)
                 np.lib.format.write_array(stream, rows, allow_pickle=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.rename(path)
         except OSError as error:
-            if partial.exists():
-                partial.unlink()
-            raise GraftError(
-                f"the cache cannot be written: {shown(partial.parent)}: {error.strerror}; free some space or give "
-                "another folder with --cache"
-            ) from error
+            raise unwritable(self._folder, error) from error
         self._open(path)
 
     def _open(self, path: Path) -> None:

@@ -10,13 +10,13 @@ what a search touches. It names candidates, and these are compared exactly; what
 from __future__ import annotations
 
 import contextlib
-import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from graft.disk.cache import unwritable
+from graft.disk.files import whole_file
 from graft.errors import GraftError, shown
 from graft.features.nearest import Floats, Ints, Metric, Neighbours, nearest, placed
 from graft.features.rows import Rows
@@ -91,19 +91,12 @@ def _build(rows: Rows, metric: Metric, file: Path, progress: Progress) -> None:
         threads = cores() if start else 1  # rows that join a near-empty graph at once may never be found again
         index.add(np.arange(start, stop, dtype=np.uint64), x, threads=threads)
         progress("building the index (once)", stop, rows.count)
-    partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(file) as partial:
             index.save(partial)
-            os.replace(partial, file)
-            _forget(file.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+        _forget(file.parent)
     except (OSError, RuntimeError) as error:  # usearch raises the latter for a full disk
-        raise GraftError(
-            f"the cache cannot be written: {shown(file.parent)}: {error}; free some space or give another --cache"
-        ) from error
+        raise unwritable(file.parent, error) from error
 
 
 def _forget(folder: Path) -> None:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.data.preprocess import Fit, Preprocess
+from graft.disk.cache import unwritable
+from graft.disk.files import flush, whole_folder, write_flushed
 from graft.errors import BadModel, GraftError, UsageError, nearest, shown
 from graft.models.weights import Builder, Source
 from graft.progress import Progress, silent
@@ -115,20 +114,13 @@ def open_trunk(source: Source, cache: Path, *, progress: Progress = silent) -> T
     if (trunk := _read(folder)) is not None:
         return trunk
     progress(f"preparing {source.network} (once)", 0, 1)
-    partial = cache / "trunks" / f"{key}.{uuid.uuid4().hex}.tmp"
     try:
-        partial.mkdir(parents=True)
-        _export(source, key, partial)
-        shutil.rmtree(folder, ignore_errors=True)  # only ever a damaged copy: a sound one was returned above
-        partial.rename(folder)
+        with whole_folder(folder) as partial:
+            _export(source, key, partial)
     except OSError as error:
         if (trunk := _read(folder)) is not None:  # another run was first
             return trunk
-        raise GraftError(
-            f"the cache cannot be written: {shown(cache)}: {error.strerror}; free some space or give another --cache"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise unwritable(cache, error) from error
     progress(f"preparing {source.network} (once)", 1, 1)
     trunk = _read(folder)
     if trunk is None:
@@ -182,10 +174,9 @@ def _export(source: Source, key: str, folder: Path) -> None:
     _write(built, folder, size=size)
     digests = {name: _digest(folder / name) for name in (_GRAPH, _WEIGHTS)}
     for name in digests:
-        _flush(folder / name)
+        flush(folder / name)
     text = json.dumps({**asdict(record), "folder": "", "files": digests}, indent=1)
-    (folder / _RECORD).write_text(text)
-    _flush(folder / _RECORD)
+    write_flushed(folder / _RECORD, text.encode())
 
 
 def _write(built: Built, folder: Path, *, size: int) -> None:
@@ -218,8 +209,3 @@ def _read(folder: Path) -> Trunk | None:
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(file: Path) -> None:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())

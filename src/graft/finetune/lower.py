@@ -7,9 +7,7 @@ moment instead; PyTorch has the last word on either. What stands above the cut c
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.errors import BadModel, GraftError, UsageError, shown
+from graft.disk.cache import unwritable
+from graft.disk.files import whole_file
+from graft.errors import BadModel, UsageError
 from graft.progress import Progress, silent
 from graft.runtime.export import PARITY, difference_to, export_onnx, pixels_first
 from graft.runtime.onnx import OnnxRunner
@@ -82,7 +82,11 @@ def open_module(
     progress("preparing the frozen layers (once)", 0, 1)
     graph = _graph(pixels_first(module, mean, std), size, output)
     lower = _opened(key, size, graph)
-    _write(folder / f"{_name(key, graph)}.onnx", graph)
+    try:
+        with whole_file(folder / f"{_name(key, graph)}.onnx") as partial:
+            partial.write_bytes(graph)
+    except OSError as error:
+        raise unwritable(folder, error) from error
     progress("preparing the frozen layers (once)", 1, 1)
     return lower
 
@@ -195,23 +199,3 @@ def _opened(key: str, size: int, graph: bytes) -> Lower:
 
 def _name(key: str, graph: bytes) -> str:
     return f"{key}-{hashlib.sha256(graph).hexdigest()[:32]}"
-
-
-def _write(path: Path, graph: bytes) -> None:
-    """Whole, or not at all."""
-    partial = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(graph)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.rename(path)
-    except OSError as error:
-        raise GraftError(
-            f"the cache cannot be written: {shown(path.parent)}: {error.strerror}; free some space or give another "
-            "--cache"
-        ) from error
-    finally:
-        if partial.exists():
-            partial.unlink()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from graft.analysis.table import Analysis, Pair, Shape
-from graft.errors import BadPicture, GraftError, UsageError, nearest, shown
+from graft.disk.files import write_whole
+from graft.errors import BadPicture, UsageError, nearest, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,9 +78,11 @@ def run_analyze(
     subject = find_subject(what, input_shape)
     analysis = subject.analysis
     if svg is not None:
-        _write(svg, draw.as_svg(analysis, batch=batch))
+        write_whole(svg, draw.as_svg(analysis, batch=batch).encode())
     if html is not None:
-        _write(html, draw.as_html(analysis.network, [draw.as_svg(analysis, batch=batch), bars_svg(analysis)]))
+        write_whole(
+            html, (draw.as_html(analysis.network, [draw.as_svg(analysis, batch=batch), bars_svg(analysis)])).encode()
+        )
     written = [f"wrote {shown(path)}" for path in (svg, html) if path is not None]
     if against is not None:
         return "\n".join([_against(subject, against), *written])
@@ -117,9 +120,9 @@ def run_compare(
             raise UsageError("the plot needs an accuracy, and none of these has one; add --accuracy NAME=PERCENT")
         picture = compare.compare_svg(rows)
         if svg is not None:
-            _write(svg, picture)
+            write_whole(svg, picture.encode())
         if html is not None:
-            _write(html, draw.as_html("Comparison", [picture]))
+            write_whole(html, draw.as_html("Comparison", [picture]).encode())
     if form == "json":
         return compare.compare_json(rows)
     if form == "csv":
@@ -301,11 +304,3 @@ def _accuracies(pairs: Sequence[str], whats: Sequence[str]) -> dict[str, float]:
         if not 0 <= found[name] <= 100:
             raise UsageError(f"--accuracy must be between 0 and 100 percent, got {percent} for {shown(name)}")
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise GraftError(f"cannot write {shown(path)}: {reason}; choose another file") from error

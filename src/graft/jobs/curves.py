@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from graft.errors import GraftError, UsageError, nearest, shown
+from graft.disk.files import write_whole
+from graft.errors import UsageError, nearest, shown
 from graft.training.checks.curves import Finding, verdict
 from graft.training.loop.history import End, Epoch, Event, History, Start, Step, read_history
 
@@ -59,10 +60,7 @@ def _write(out: Path, runs: Sequence[Drawn]) -> None:
 
     form = out.suffix.lower()
     content = curves_png(runs) if form == ".png" else (curves_svg if form == ".svg" else curves_html)(runs).encode()
-    try:
-        out.write_bytes(content)
-    except OSError as error:
-        raise GraftError(f"cannot write {shown(out)}: {error.strerror or error}; choose another --out") from error
+    write_whole(out, content)
 
 
 def _state(history: History) -> str:

@@ -26,8 +26,7 @@ def run(out: Path, *, cache: Path | None = None, force: bool = False, progress: 
     """
     pictures, model = out / PICTURES, out / MODEL
     if out.exists():
-        ours = {PICTURES, MODEL, f".{MODEL}.partial", f".{MODEL}.lock"}
-        if not force or not out.is_dir() or not {path.name for path in out.iterdir()} <= ours:
+        if not force or not out.is_dir() or not all(_is_ours(path.name) for path in out.iterdir()):
             hint = "--force to replace it" if not force else "a folder that graft demo made"
             raise UsageError(f"{shown(out)} exists already; choose another --out, or {hint}")
         shutil.rmtree(pictures, ignore_errors=True)
@@ -39,6 +38,11 @@ def run(out: Path, *, cache: Path | None = None, force: bool = False, progress: 
         ) from error
     replace = force and (model / MANIFEST).is_file()
     return train.run(pictures, model, Recipe(strategy="probe", cache=cache), force=replace, progress=progress)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a name in the folder is the demo's, or what a demo that was killed left half-written."""
+    return name in (PICTURES, MODEL) or name.startswith(f".{MODEL}.")
 
 
 def _write_digits(folder: Path, progress: Progress) -> None:

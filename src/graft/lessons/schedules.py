@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from graft.analysis.show import aligned
-from graft.errors import GraftError, UsageError, shown
+from graft.disk.files import write_whole
+from graft.errors import UsageError, shown
 from graft.training.recipe.schedules import PLATEAU, SCHEDULES, Plateau, factor, find
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def run(
     written = []
     for path, form in files:
         if path is not None:
-            _write(path, picture(curves, form))
+            write_whole(path, picture(curves, form))
             written.append(f"wrote {shown(path)}")
     if as_json:
         return json.dumps([asdict(each) for each in curves] if name is None else asdict(curves[0]), ensure_ascii=False)
@@ -186,10 +187,3 @@ def _panel(axes: Axes, one: Curve) -> None:
     axes.set_xlim(0, one.epochs[-1] + 1 / STEPS_PER_EPOCH)
     axes.set_ylim(bottom=0)
     axes.grid(color="#d5dbe1", linewidth=0.6)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise GraftError(f"cannot write {shown(path)}: {error.strerror or error}; choose another file") from error

@@ -21,7 +21,7 @@ WEIGHT: Final = 0.3  # of each auxiliary loss in the sum, §5
 
 
 class WithAuxiliary(nn.Module):
-    """A network with its auxiliary classifiers: (N, C, H, W) → logits (N, K), and while it trains all logits in a tuple.
+    """A network with its auxiliary classifiers: (N, C, H, W) → logits (N, K); while it trains, all logits in a tuple.
 
     The tuple begins with the network's own. It is the network itself whose weights are trained.
     """

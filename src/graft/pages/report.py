@@ -7,15 +7,13 @@ security policy forbids both). Names of classes and files are text from outside;
 from __future__ import annotations
 
 import base64
-import os
 import re
 from dataclasses import dataclass
 from importlib import resources
 from itertools import groupby
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from graft.errors import UsageError, shown
+from graft.errors import shown
 from graft.evaluate.intervals import Interval
 from graft.evaluate.metrics import ClassScore, Scores
 
@@ -145,28 +143,6 @@ class ConfusedPair:
     count: int
     n: int
     share: Interval
-
-
-def write_report(path: Path, report: Report) -> None:
-    """Write `report` to `path` as one self-contained HTML file, whole or not at all.
-
-    Raises UsageError when the file cannot be written.
-    """
-    content = render(report).encode("utf-8")
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            with draft.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"the report needs a folder that can be written, got {error.strerror} for {shown(path)}; choose another"
-        ) from error
 
 
 def render(report: Report) -> str:

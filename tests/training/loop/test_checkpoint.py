@@ -16,7 +16,7 @@ from graft.training.loop import checkpoint
 from graft.training.loop.checkpoint import (
     Checkpoint,
     load_newest,
-    locked,
+    only_run,
     optimizer_tensors,
     read,
     restore_optimizer,
@@ -147,7 +147,7 @@ def test_a_restored_optimizer_goes_on_as_the_first_would_have(
 
 
 def _hold(folder: str, ready: Any, done: Any) -> None:
-    with locked(Path(folder)):
+    with only_run(Path(folder)):
         ready.set()
         done.wait()
 
@@ -159,11 +159,11 @@ def test_a_folder_is_one_runs_at_a_time_and_free_again_when_it_dies(tmp_path: Pa
     other.start()
     assert ready.wait(60)
     message = r"another run is training in .*run; wait for it, or choose another folder"
-    with pytest.raises(UsageError, match=message), locked(tmp_path / "run"):
+    with pytest.raises(UsageError, match=message), only_run(tmp_path / "run"):
         pass
     other.kill()
     other.join()
-    with locked(tmp_path / "run"):
+    with only_run(tmp_path / "run"):
         pass
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from graft.errors import BadModel, GraftError, UsageError, shown
+from graft.disk.files import whole_file
+from graft.disk.lock import locked
+from graft.errors import BadModel, GraftError, shown
 
 KEPT: Final = 2
 _NAME: Final = re.compile(r"(checkpoint|best)-(\d+)\.safetensors")
@@ -45,16 +46,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts, allow_nan=False)
-    partial = path.with_suffix(".tmp")
     try:
-        with partial.open("wb") as stream:
-            stream.write(save(plain, metadata={"facts": text, "sha256": _digest(plain, text)}))
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.rename(path)
-        _flush_folder(path.parent)
+        with whole_file(path) as partial:
+            partial.write_bytes(save(plain, metadata={"facts": text, "sha256": _digest(plain, text)}))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise GraftError(
             f"the checkpoint cannot be written: {shown(path)}: {error.strerror}; free some space and resume the run"
         ) from error
@@ -139,24 +134,11 @@ def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor], rest:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, which is made if need be; the system frees it when the process ends.
-
-    Raises UsageError when another run holds it.
-    """
+def only_run(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made if need be. Raises UsageError when another run holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    if os.name != "posix":
-        yield
-        return
-    import fcntl
-
-    with (folder / "run.lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another run is training in {shown(folder)}; wait for it, or choose another folder"
-            ) from None
+    taken = f"another run is training in {shown(folder)}; wait for it, or choose another folder"
+    with locked(folder / "run.lock", taken=taken):
         yield
 
 
@@ -191,14 +173,3 @@ def _step(path: Path) -> int:
 def _as_it_was(name: str, value: Any) -> Any:
     """JSON has lists for the tuples of an optimiser's settings, such as betas; only its parameters are a list."""
     return tuple(value) if isinstance(value, list) and name != "params" else value
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename last: the folder's own entry goes to the disk."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -26,7 +26,7 @@ from graft.training.cpu.batch_norm import folded_batch_norm, kept_statistics
 from graft.training.cpu.depthwise import fast_depthwise
 from graft.training.cpu.padding import plain_padding
 from graft.training.loop.batches import preparing_pool
-from graft.training.loop.checkpoint import load_newest, locked, read, save_checkpoint, write
+from graft.training.loop.checkpoint import load_newest, only_run, read, save_checkpoint, write
 from graft.training.loop.decide import Trial, decide, one
 from graft.training.loop.distributed import World
 from graft.training.loop.divergence import explain
@@ -95,10 +95,10 @@ def fit(
     """Train a network; it ends with the kept weights, in evaluation mode.
 
     network: takes the sources' batches, (N, C, H, W), and gives what the objective reads, such as (N, K) logits; it is
-    changed in place, from the weights it has. normalization: None where the sources give what the network takes. folder: gets
-    the history, two checkpoints and the best weights. objective: what is minimised and counted; telling classes apart
-    as the settings say, if left out. depths: stages from each parameter to the head, for settings that go by them.
-    world: the processes that train together, which all call this alike; `distributed.here()` says it, where
+    changed in place, from the weights it has. normalization: None where the sources give what the network takes.
+    folder: gets the history, two checkpoints and the best weights. objective: what is minimised and counted; telling
+    classes apart as the settings say, if left out. depths: stages from each parameter to the head, for settings that go
+    by them. world: the processes that train together, which all call this alike; `distributed.here()` says it, where
     `torch.distributed` is initialised. resume: go on from the folder's newest sound checkpoint. watch: is shown each
     event of the history.
     Raises UsageError for settings that do not fit the data, and a folder in use or with (resume: without) this run.
@@ -108,7 +108,7 @@ def fit(
     check_depths(network, depths, settings)
     with contextlib.ExitStack() as stack:
         if world.leads:
-            stack.enter_context(locked(folder))
+            stack.enter_context(only_run(folder))
         stack.enter_context(torch.random.fork_rng(devices=[] if device == "cpu" else [torch.cuda.current_device()]))
         stack.callback(torch.set_num_threads, torch.get_num_threads())  # a resumed run takes the number it had
         pool = stack.enter_context(preparing_pool())

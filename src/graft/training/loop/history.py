@@ -7,7 +7,7 @@ the end of its file, which is left out.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -146,6 +146,14 @@ class History:
 
 Event = Start | Step | Epoch | End
 _EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def line_of(event: Event) -> dict[str, Any]:
+    """An event as its line has it, before it becomes JSON."""
+    line = asdict(event)
+    if isinstance(event, Epoch):
+        line |= {"train": event.train.line(), "val": event.val and event.val.line()}
+    return line
 
 
 def read_history(path: Path) -> History:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from graft.disk.files import whole_file
 from graft.errors import UsageError
-from graft.training.loop.history import HISTORY, Epoch, Event, Start, Step
+from graft.training.loop.history import HISTORY, Epoch, Event, Start, Step, line_of
 from graft.training.loop.history import Plan as Asked
 from graft.training.loop.plan import Plan
 from graft.training.loop.source import Source
@@ -45,7 +45,7 @@ class Record:
         """Append an event. extra: further fields of its line, or fields in place of the event's own."""
         if self._stream is None:
             return
-        line = {**asdict(event), **_scores(event), **(extra or {})}
+        line = {**line_of(event), **(extra or {})}
         self._stream.write(json.dumps(_finite(line), allow_nan=False) + "\n")
         self._stream.flush()
         if self._board is not None:
@@ -90,19 +90,8 @@ def _continued(path: Path, after_step: int) -> TextIO:
 def truncate(path: Path, step: int) -> None:
     """Leave of a history what was written up to `step`: a run that goes on from there writes the rest again."""
     kept = [line for line in path.read_bytes().split(b"\n")[:-1] if _is_before(line, step)]
-    partial = path.with_suffix(".tmp")
-    with partial.open("wb") as stream:
-        stream.writelines(line + b"\n" for line in kept)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.rename(path)
-
-
-def _scores(event: Event) -> dict[str, Any]:
-    """The scores of an epoch as they stand in its line."""
-    if not isinstance(event, Epoch):
-        return {}
-    return {"train": event.train.line(), "val": event.val and event.val.line()}
+    with whole_file(path) as partial:
+        partial.write_bytes(b"".join(line + b"\n" for line in kept))
 
 
 def _is_before(line: bytes, step: int) -> bool:
