@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The tests' problems are small, and every core has its own process of tests: threads that wait for others cost more.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -76,3 +80,16 @@ def model(digits: Path, session_cache: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("trained") / "model"
     train.run(digits, folder, Recipe(strategy="probe", probe_on="top", cache=session_cache))
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; skips the test where it or playwright is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright, of graft[dev]")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("needs chromium: apt-get install chromium")
+    with playwright.sync_playwright() as engine:
+        started = engine.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()

@@ -50,8 +50,8 @@ def test_the_files_say_what_the_advice_says(written: tuple[Advice, Path]) -> Non
     assert said == json.loads(json.dumps({"network": "efficientnet-lite0", **found.to_json()}))
     html = (folder / "advice.html").read_text()
     assert html.count('<svg class="strip"') == len(found.scores)
-    assert html.count("<td class=marked>") == 1
-    assert "<td class=marked>linear classifiers on earlier stages</td>" in html
+    assert html.count('<td class="marked">') == 1
+    assert '<td class="marked">linear classifiers on earlier stages</td>' in html
     assert f"<h1>{found.decision.words}</h1>" in html
     assert re.findall(r"""(?:src|href)\s*=|url\(|@import|<script""", html) == []
     assert sorted(path.name for path in folder.iterdir()) == ["advice.html", "advice.json"]

@@ -5,20 +5,15 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import math
-import re
 from html.parser import HTMLParser
-from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from graft.evaluate.intervals import Interval
 from graft.evaluate.metrics import Scores, score
 from graft.pages import report as page
-from graft.pages.charts import Axis, around, line_chart, share_strip, stacked_strip
-from graft.pages.report import ClassCounts, Finding, PictureCard, Record, Report, Step, Strength
+from graft.pages.report import ClassCounts, Finding, PictureCard, Record, Report, Step
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "polyline"}
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -247,100 +242,3 @@ def test_steps_past_the_colours_are_put_together() -> None:
     assert [s.name for s in merged] == [f"step {i}" for i in range(4, 11)] + ["everything else"]
     assert merged[-1].seconds == 6.0
     assert page.merged_steps(steps[:8]) == steps[:8]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.042, "0.042 s"), (3.44, "3.4 s"), (36.4, "36 s"), (59.7, "1 min 0 s"), (258, "4 min 18 s")]
-)
-def test_durations(seconds: float, said: str) -> None:
-    assert page.duration(seconds) == said
-
-
-def test_hours() -> None:
-    assert page.duration(7530) == "2 h 5 min"
-
-
-def test_findings_come_gravest_first(three: Scores) -> None:
-    findings = (
-        Finding("note", "turned", 31),
-        Finding("error", "broken", 2),
-        Finding("warning", "twins", 14, ("a", "b")),
-    )
-    text = read(report_on(three, findings=findings)).said()
-    assert text.index("broken") < text.index("twins") < text.index("turned")
-    assert "a b and 12 more" in text
-
-
-def test_a_finding_about_no_picture_shows_no_count(three: Scores) -> None:
-    assert read(report_on(three, findings=(Finding("note", "split by group", 0),))).with_class("tally") == []
-
-
-def test_the_strength_taken_is_ringed(three: Scores) -> None:
-    tried = tuple(Strength(10.0**i, 0.5 + 0.1 * i**2, 0.8) for i in (-2, -1, 0, 1))
-    found = read(report_on(three, strengths=tried, chosen=1.0))
-    rings = found.with_class("chosen")
-    assert len(rings) == 2
-    # Three equal decades across 340 − 46 − 20 units: the third stands at 46 + 2/3 · 274.
-    assert float(rings[0]["cx"] or 0) == pytest.approx(46 + 2 / 3 * 274, abs=0.01)
-    assert read(report_on(three, strengths=tried[:1])).with_class("chosen") == []
-
-
-def test_bars_are_drawn_to_scale() -> None:
-    drawn = Page(share_strip(Interval(0.5, 0.25, 0.8), tone="hit", baseline=0.1)).tags
-    assert [a["width"] for tag, a in drawn if tag == "rect"] == ["50"]
-    whisker = [a for _, a in drawn if a.get("class") == "whisker"]
-    assert (whisker[0]["x1"], whisker[0]["x2"]) == ("25", "80")
-    assert [a["x1"] for _, a in drawn if a.get("class") == "baseline"] == ["10"]
-    nothing = Page(share_strip(Interval(math.nan, 0, 1), tone="hit")).tags
-    assert not any(tag == "rect" for tag, _ in nothing)
-
-
-def test_titles_of_charts_are_escaped() -> None:
-    assert "<script" not in stacked_strip([1.0], total=1.0, title=HOSTILE)
-    axis = Axis(HOSTILE, 0, 1)
-    assert "<script" not in line_chart(axis, axis, [(0, 0), (1, 1)], chosen=None, title=HOSTILE)
-
-
-@pytest.mark.parametrize(
-    ("axis", "expected"),
-    [
-        (Axis("", 0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1]),
-        (Axis("", 0.42, 0.81), [0.5, 0.6, 0.7, 0.8]),
-        (Axis("", -3, 7), [-2, 0, 2, 4, 6]),
-        (Axis("", 1e-4, 1e2, log=True), [1e-4, 1e-2, 1, 1e2]),
-        (Axis("", 0.01, 10, log=True), [0.01, 0.1, 1, 10]),
-        (Axis("", 0.03, 0.8, log=True), [0.05, 0.1, 0.2, 0.5]),
-        (Axis("", 0.55, 0.9, log=True), [0.55, 0.9]),
-    ],
-)
-def test_ticks_are_round(axis: Axis, expected: list[float]) -> None:
-    assert axis.ticks() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("low", [1e-9, 1e-6, 3e-4, 0.5])
-@pytest.mark.parametrize("high", [1.0, 2e3, 1e8])
-def test_labels_under_an_axis_do_not_touch(low: float, high: float) -> None:
-    """A digit is at most 7 units wide at 11 px; each label is centred under its tick."""
-    chart = line_chart(
-        Axis("", low, high, log=True), around("", [1.0]), [(low, 1.0), (high, 1.0)], chosen=None, title=""
-    )
-    labels = re.findall(r'<text x="([\d.]+)" y="187" text-anchor="middle">([^<]+)</text>', chart)
-    spans = [(float(x) - 3.5 * len(text), float(x) + 3.5 * len(text)) for x, text in labels]
-    assert spans
-    assert all(left[1] < right[0] for left, right in pairwise(spans))
-
-
-def test_an_axis_has_width_even_for_equal_values() -> None:
-    axis = around("", [0.8, 0.8])
-    assert axis.low < 0.8 < axis.high
-
-
-def test_what_cannot_be_shown_is_refused(three: Scores) -> None:
-    with pytest.raises(ValueError, match="JPEG"):
-        PictureCard(b"\x89PNG", "oak", "ash", 0.9, "a.png")
-    with pytest.raises(ValueError, match="'grave'"):
-        Finding("grave", "x", 1)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="above 0"):
-        Strength(0.0, 0.5, 0.5)
-    with pytest.raises(ValueError, match="got 0 for 3 classes"):
-        report_on(three, counts=())

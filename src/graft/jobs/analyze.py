@@ -72,6 +72,7 @@ def run_analyze(
     from graft.analysis import show
     from graft.analysis.drawing import draw
     from graft.analysis.drawing.bars import bars_svg
+    from graft.pages.analysis import analysis_page
 
     if batch < 1:
         raise UsageError(f"--batch must be at least 1, got {batch}")
@@ -81,7 +82,7 @@ def run_analyze(
         write_whole(svg, draw.as_svg(analysis, batch=batch).encode())
     if html is not None:
         write_whole(
-            html, (draw.as_html(analysis.network, [draw.as_svg(analysis, batch=batch), bars_svg(analysis)])).encode()
+            html, analysis_page(analysis.network, [draw.as_svg(analysis, batch=batch), bars_svg(analysis)]).encode()
         )
     written = [f"wrote {shown(path)}" for path in (svg, html) if path is not None]
     if against is not None:
@@ -110,7 +111,7 @@ def run_compare(
     Raises UsageError as `run_analyze` does, for an accuracy of no network here, and for a plot without any accuracy.
     """
     from graft.analysis import compare
-    from graft.analysis.drawing import draw
+    from graft.pages.analysis import analysis_page
 
     given = _accuracies(accuracies, whats)
     subjects = [(what, find_subject(what, input_shape)) for what in whats]
@@ -122,7 +123,7 @@ def run_compare(
         if svg is not None:
             write_whole(svg, picture.encode())
         if html is not None:
-            write_whole(html, draw.as_html("Comparison", [picture]).encode())
+            write_whole(html, analysis_page("Comparison", [picture]).encode())
     if form == "json":
         return compare.compare_json(rows)
     if form == "csv":

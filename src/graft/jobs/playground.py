@@ -17,6 +17,7 @@ def run(folder: Path, *, force: bool = False, progress: Progress = silent) -> Pa
     Raises UsageError when one of the files exists already, GraftError when they cannot be written.
     """
     from graft.lessons.playground import gallery
+    from graft.pages.playground import playground_page
 
     if not force:
         _refuse_existing(folder, gallery.names())
@@ -24,7 +25,7 @@ def run(folder: Path, *, force: bool = False, progress: Progress = silent) -> Pa
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".playground-", dir=folder) as staging:
             drawn = gallery.pictures(progress)
-            contents = {one.file: one.png for one in drawn} | {gallery.INDEX: gallery.index(drawn).encode()}
+            contents = {one.file: one.png for one in drawn} | {gallery.INDEX: playground_page(drawn).encode()}
             for name, content in contents.items():
                 (Path(staging) / name).write_bytes(content)
             for name in contents:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import textwrap
 from collections.abc import Sequence
@@ -14,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from graft.pages.page import page
+
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3)
 
 _LEAST_SIDE: Final = 64  # pixels; smaller pictures are enlarged by a whole number, so that their pixels stay visible
@@ -21,14 +21,6 @@ _GAP, _MARGIN, _LABELS, _TITLE = 6, 12, 220, 36  # pixels: between pictures, aro
 _DPI: Final = 100
 _PAPER: Final = "#e9edf1"  # not white, so that the edges of white pictures show
 _QUALITY: Final = 80  # of JPEG and WebP
-_STYLE: Final = """
-:root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif; }
-body { background: light-dark(#e9edf1, #23272c); margin: 1.5rem auto; max-width: 84rem; padding: 0 1rem; }
-section { border-top: 1px solid #8884; padding: .6rem 0; }
-h2 { font-size: 1rem; margin: 0; }
-p { margin: 0 0 .4rem; opacity: .75; }
-img { image-rendering: pixelated; margin: 0 .3rem .3rem 0; max-width: 100%; }
-"""
 
 
 @dataclass(frozen=True)
@@ -68,21 +60,9 @@ def as_image(rows: Sequence[Row], title: str, suffix: str) -> bytes:
 
 
 def as_html(rows: Sequence[Row], title: str) -> bytes:
-    """One self-contained page, pictures inside."""
-    sections = []
-    for row in rows:
-        pictures = "".join(
-            f'<img alt="{html.escape(row.name)}, example {number}" src="data:image/png;base64,{_png(picture)}">'
-            for number, picture in enumerate(row.pictures, start=1)
-        )
-        sections.append(
-            f"<section><h2>{html.escape(row.name)}</h2><p>{html.escape(row.summary)}</p>{pictures}</section>"
-        )
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
-        f"<body><h1>{html.escape(title)}</h1>{''.join(sections)}</body></html>\n"
-    ).encode()
+    """The page, pictures inside."""
+    shown = [{"name": row.name, "summary": row.summary, "pictures": map(_png, row.pictures)} for row in rows]
+    return page("augment.html.j2", title=title, rows=shown).encode()
 
 
 def _enlarged(picture: Pixels) -> Pixels:
@@ -91,7 +71,7 @@ def _enlarged(picture: Pixels) -> Pixels:
     return np.repeat(np.repeat(picture, k, axis=0), k, axis=1)
 
 
-def _png(picture: Pixels) -> str:
+def _png(picture: Pixels) -> bytes:
     file = io.BytesIO()
     Image.fromarray(_enlarged(picture)).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode("ascii")
+    return file.getvalue()

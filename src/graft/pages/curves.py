@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from markupsafe import Markup, escape
 
+from graft.pages.page import inline, page
 from graft.training.checks.curves import Finding
 from graft.training.checks.trend import Curve, moving_average
 from graft.training.loop.history import History
@@ -62,16 +62,9 @@ def curves_png(runs: Sequence[Drawn]) -> bytes:
 
 
 def curves_html(runs: Sequence[Drawn]) -> str:
-    """A page of its own, nothing loaded from elsewhere: the picture, and each run's verdict with its evidence."""
-    picture = curves_svg(runs)
-    verdicts = Markup("").join(
-        Markup("<section><h2>{}</h2>{}</section>").format(
-            run.name, Markup("").join(_PARAGRAPH.format(f.severity, f.name, f.evidence, f.advice) for f in run.findings)
-        )
-        for run in runs
-    )
-    title = escape(", ".join(run.name for run in runs))
-    return _PAGE.format(title, Markup(picture[picture.index("<svg") :]), verdicts)
+    """A page of its own: the picture, and each run's verdict with its evidence."""
+    title = f"Curves: {', '.join(run.name for run in runs)}"
+    return page("curves.html.j2", title=title, picture=inline(curves_svg(runs)), runs=runs)
 
 
 def _saved(runs: Sequence[Drawn], form: Literal["svg", "png"]) -> bytes:
@@ -211,17 +204,3 @@ def _short(name: str) -> str:
     """The end of a name, where runs of one folder differ. matplotlib would hide names that start with _."""
     name = name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
     return f" {name}" if name.startswith("_") else name
-
-
-_PARAGRAPH: Final = Markup('<p class="{}"><strong>{}</strong>: {}.<br>What to do: {}.</p>')
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Curves: {}</title><style>
-body{{margin:0 auto;max-width:60rem;padding:1rem;font:16px/1.5 system-ui,sans-serif;color:#1d2733;background:#fff}}
-svg{{width:100%;height:auto}}h2{{font-size:1.05rem;margin:1.2rem 0 .3rem;overflow-wrap:anywhere}}
-p{{margin:.4rem 0;padding-left:.8rem;border-left:4px solid #0072b2}}
-p.error{{border-color:#d55e00}}p.warning{{border-color:#e69f00}}p.note{{border-color:#009e73}}
-</style></head><body>
-<main><h1>Training curves</h1>{}{}</main>
-</body></html>
-"""

@@ -1,21 +1,18 @@
-"""One HTML file that tells the owner of the pictures how good the classifier is, where it fails and why.
-
-The file stands alone: styles, charts and pictures are inside, nothing is fetched, no script runs (its own content
-security policy forbids both). Names of classes and files are text from outside; the template escapes them all.
-"""
+"""One HTML file that tells the owner of the pictures how good the classifier is, where it fails and why."""
 
 from __future__ import annotations
 
-import base64
-import re
 from dataclasses import dataclass
-from importlib import resources
 from itertools import groupby
 from typing import Any, Final, Literal
 
 from graft.errors import shown
 from graft.evaluate.intervals import Interval
 from graft.evaluate.metrics import ClassScore, Scores
+from graft.pages import charts
+from graft.pages.advice import advised
+from graft.pages.page import inline, jpeg, page, percent, points
+from graft.strategy.advice import Advice
 
 Severity = Literal["error", "warning", "note"]
 
@@ -104,7 +101,7 @@ class Report:
     pictures with no near-duplicate in training. mistakes, doubted: cards, the surest first. limit_seconds: one decode
     and one forward pass of every picture, the least this machine could have taken. strengths: the search for the
     head's regularisation, ascending; chosen: the strength taken. curves: a picture (SVG) of a training run's losses,
-    accuracies and rate; verdict: what they say. advice: why this strategy, as HTML.
+    accuracies and rate; verdict: what they say. advice: why this strategy.
     """
 
     title: str
@@ -125,7 +122,7 @@ class Report:
     strengths: tuple[Strength, ...] = ()
     chosen: float | None = None
     curves: str = ""
-    advice: str = ""
+    advice: Advice | None = None
     verdict: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
@@ -147,41 +144,18 @@ class ConfusedPair:
 
 def render(report: Report) -> str:
     """The page as HTML text."""
-    import jinja2
-    from markupsafe import Markup, escape
-
-    def one_line(value: Any) -> Any:
-        """Text from outside without control characters or lone surrogates; the environment escapes it afterwards."""
-        return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    def unbroken(text: str) -> Markup:
-        """Escaped text in which no line ends between a number and its per cent sign or inside a range."""
-        return Markup(re.sub(r"(?<=\d)–(?=\d)", "–\N{WORD JOINER}", str(escape(shown(text)))).replace(" %", "&nbsp;%"))
-
-    here = resources.files("graft.pages")
-    environment = jinja2.Environment(
-        autoescape=True, finalize=one_line, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "duration": duration,
-        "percent": percent,
-        "points": points,
-        "count": "{:,}".format,
-        "unbroken": unbroken,
-    }
-    template = environment.from_string(here.joinpath("page.html.j2").read_text("utf-8"))
-    return template.render(style=Markup(here.joinpath("page.css").read_text("utf-8")), **_parts(report))
+    return page("report.html.j2", title=report.title, **_parts(report))
 
 
 def _parts(report: Report) -> dict[str, Any]:
     """What the template names, by its names."""
-    from graft.pages import charts
-
     scores, k = report.scores, len(report.scores.per_class)
     steps = merged_steps(report.steps)
     total = sum(step.seconds for step in steps)
     return {
         "report": report,
+        "advised": advised(report.advice) if report.advice else None,
+        "curves": inline(report.curves) if report.curves else "",
         "scores": scores,
         "verdict": verdict(scores),
         "meaning": meaning(scores, report.record.test_looks),
@@ -260,28 +234,6 @@ def merged_steps(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return (*(step for i, step in enumerate(steps) if i in kept), Step("everything else", rest))
 
 
-def percent(share: float) -> str:
-    """A share 0–1 as `88.6 %`; a dash for nan."""
-    return "–" if share != share else f"{100 * share:.1f} %"
-
-
-def points(difference: Interval) -> str:
-    """A difference of shares in percentage points: `65.1 (60.9 to 69.1)`."""
-    return f"{100 * difference.value:.1f} ({100 * difference.low:.1f} to {100 * difference.high:.1f})".replace("-", "−")
-
-
-def duration(seconds: float) -> str:
-    """`0.42 s`, `36 s`, `4 min 18 s` or `2 h 5 min`."""
-    if seconds < 9.95:
-        return f"{seconds:.2g} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def _weakness(of_class: ClassScore) -> tuple[bool, float, int]:
     """Sorts classes by recall, the lowest first, classes without test pictures last."""
     return of_class.n == 0, of_class.recall.value if of_class.n else 0.0, -of_class.n
@@ -305,13 +257,11 @@ def _matrix_row(scores: Scores, true: int) -> list[dict[str, Any]]:
 
 
 def _with_source(card: PictureCard) -> dict[str, Any]:
-    return {"card": card, "source": f"data:image/jpeg;base64,{base64.b64encode(card.jpeg).decode('ascii')}"}
+    return {"card": card, "source": jpeg(card.jpeg)}
 
 
 def _strength_charts(report: Report) -> list[Any]:
     """Cross-validated log-loss and accuracy against strength; nothing for fewer than two different strengths."""
-    from graft.pages import charts
-
     tried = [next(same) for _, same in groupby(sorted(report.strengths, key=lambda s: s.value), lambda s: s.value)]
     if len(tried) < 2:
         return []

@@ -12,7 +12,6 @@ from PIL import Image
 from graft.classifier.record import RunRecord
 from graft.data.decode import decode, read_picture
 from graft.errors import BadPicture
-from graft.pages.advice import advice_section
 from graft.pages.report import ClassCounts, Finding, PictureCard, Record, Report, Step, Strength, render
 from graft.run.judged import Judged, Tested
 from graft.run.learned import Learned
@@ -61,7 +60,7 @@ def report_of(
         chosen=learned.probe.strength if learned.probe else None,
         curves=_curves(history) if history else "",
         verdict=_verdict(history) if history else (),
-        advice=advice_section(learned.advice) if learned.advice else "",
+        advice=learned.advice,
     )
     return render(report)
 
@@ -127,8 +126,7 @@ def _findings(dataset: Dataset) -> tuple[Finding, ...]:
 def _curves(history: History) -> str:
     from graft.pages.curves import Drawn, curves_svg
 
-    picture = curves_svg([Drawn("this run", history, ())])
-    return picture[picture.index("<svg") :]
+    return curves_svg([Drawn("this run", history, ())])
 
 
 def _verdict(history: History) -> tuple[Finding, ...]:

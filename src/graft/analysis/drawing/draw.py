@@ -1,4 +1,4 @@
-"""A network as a graph with its cost table beside it: one SVG, or one HTML page that zooms.
+"""A network as a graph with its cost table beside it: one SVG file.
 
 Each layer's node stands on its row of the table and lights up with it. Bars behind the numbers compare the layers.
 """
@@ -221,46 +221,3 @@ def _caption(layer: Layer) -> str:
     channels = f", {layer.output_shape[0]}" if sets_channels and len(layer.output_shape) in (1, 3) else ""
     caption = f"{kernel}{kind}{channels}"
     return caption if len(caption) <= 21 else caption[:20] + "…"
-
-
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>@TITLE@</title><style>
-body{margin:0;background:#f4f6f8}
-nav{position:sticky;top:0;left:0;padding:8px 16px;background:#ffffffee;border-bottom:1px solid #d5dbe1;
-font:13px system-ui,sans-serif;display:flex;gap:8px;align-items:center;z-index:1}
-button{font:inherit;min-width:32px;padding:3px 10px;border:1px solid #b8c1cb;border-radius:6px;background:#fff}
-main{padding:16px}svg{display:block;margin:auto;box-shadow:0 1px 5px #0002}
-</style></head><body>
-<nav><button type="button" id="out" aria-label="smaller">−</button>
-<button type="button" id="in" aria-label="larger">+</button>
-<button type="button" id="fit">fit</button>
-<span>Ctrl and the wheel zoom; point at a layer to see what it reads.</span></nav>
-<main>@PICTURES@</main>
-<script>
-const pictures = [...document.querySelectorAll("svg")].map(s => [s, s.viewBox.baseVal.width, s.viewBox.baseVal.height]);
-let zoom = 1;
-function show(z) {
-  zoom = Math.min(8, Math.max(0.05, z));
-  for (const [s, w, h] of pictures) { s.setAttribute("width", w * zoom); s.setAttribute("height", h * zoom); }
-}
-document.getElementById("in").onclick = () => show(zoom * 1.25);
-document.getElementById("out").onclick = () => show(zoom / 1.25);
-const fitting = () => (document.body.clientWidth - 32) / pictures[0][1];
-document.getElementById("fit").onclick = () => show(fitting());
-show(Math.min(1, fitting()));
-addEventListener("wheel", e => {
-  if (e.ctrlKey) { e.preventDefault(); show(zoom * Math.exp(-e.deltaY / 400)); }
-}, {passive: false});
-for (const row of document.querySelectorAll(".row")) {
-  const id = row.dataset.row, near = row.ownerSVGElement.querySelectorAll(`[data-from="${id}"],[data-to="${id}"]`);
-  row.onmouseenter = () => near.forEach(edge => edge.classList.add("on"));
-  row.onmouseleave = () => near.forEach(edge => edge.classList.remove("on"));
-}
-</script></body></html>
-"""
-
-
-def as_html(title: str, pictures: list[str]) -> str:
-    """A page of its own around SVG pictures, to zoom: nothing is loaded from elsewhere."""
-    return _PAGE.replace("@TITLE@", escape(title)).replace("@PICTURES@", "\n<br>\n".join(pictures))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -82,27 +81,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def index(drawn: tuple[Picture, ...]) -> str:
-    """One HTML page that shows the pictures, which lie beside it, each with its sentence."""
-    sections = "\n".join(
-        f"<section><h2>{html.escape(one.title)}</h2><p>{html.escape(one.sentence)}</p>"
-        f'<img src="{one.file}" alt="{html.escape(one.title)}"></section>'
-        for one in drawn
-    )
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>graft playground</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-section {{ margin: 0 0 3rem }} h2 {{ margin: 0 0 .3rem; font-size: 1.25rem }}
-p {{ margin: 0 0 .8rem; max-width: 46rem }} img {{ max-width: 100% }}
-</style></head><body>
-<h1>What training does, in pictures</h1>
-{sections}
-</body></html>
-"""
 
 
 def _picture(file: str, sentence: str, figure: Figure) -> Picture:
