@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from graft.cli.commands.check import check
+from graft.cli.texts.check import as_json, as_text
 from graft.errors import UsageError
-from graft.jobs.check import _fresh, as_json, as_text, check_gradients
+from graft.jobs.check import _fresh, check_gradients
 
 APP = typer.Typer()
 APP.command()(check)

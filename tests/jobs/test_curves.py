@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from graft.cli.texts.curves import as_json, as_text
 from graft.errors import BadModel, GraftError, UsageError
 from graft.jobs import curves as job
 from graft.training.loop.history import History, line_of
@@ -37,7 +38,7 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def test_words_give_each_run_its_verdict_evidence_and_advice(runs: list[Path]) -> None:
-    paragraphs = job.as_text(job.run(runs)).split("\n\n")
+    paragraphs = as_text(job.run(runs)).split("\n\n")
     assert [paragraph.split(": ")[0] for paragraph in paragraphs] == [str(run) for run in runs]
     history = KINDS["overfitting"](SEED)
     best = max(epoch.val.accuracy for epoch in history.epochs if epoch.val)
@@ -51,15 +52,15 @@ def test_words_give_each_run_its_verdict_evidence_and_advice(runs: list[Path]) -
 def test_a_run_at_work_is_said_to_be_one(tmp_path: Path) -> None:
     history = KINDS["healthy"](SEED)
     folder = written(tmp_path / "run", dataclasses.replace(history, epochs=history.epochs[:1], end=None))
-    assert "1 epoch, best" in job.as_text(job.run([folder]))
-    assert "not ended: still at work, or killed" in job.as_text(job.run([folder]))
+    assert "1 epoch, best" in as_text(job.run([folder]))
+    assert "not ended: still at work, or killed" in as_text(job.run([folder]))
 
 
 def test_json_is_strict_and_has_every_finding(runs: list[Path]) -> None:
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    said = json.loads(job.as_json(job.run(runs)), parse_constant=refuse)
+    said = json.loads(as_json(job.run(runs)), parse_constant=refuse)
     assert [one["run"] for one in said] == [str(run) for run in runs]
     assert [[finding["name"] for finding in one["findings"]] for one in said] == (
         [["overfitting"], ["plateau"], ["rate too high"]]

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from graft.classifier.artefact import load
+from graft.cli.texts.search import as_json, as_text
 from graft.data.decode import decode, read_picture
 from graft.data.preprocess import fit_picture
 from graft.errors import BadFolder, BadPicture, UsageError
-from graft.jobs.search import SIDE, Found, as_json, as_text, search
+from graft.jobs.search import SIDE, Found, search
 from graft.runtime.graph import below_head
 from graft.runtime.onnx import OnnxRunner
 

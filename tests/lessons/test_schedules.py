@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from graft.cli.texts import schedule as texts
 from graft.errors import GraftError, UsageError
+from graft.jobs.schedule import run
 from graft.lessons import schedules as job
 from graft.training.recipe.schedules import SCHEDULES
 
@@ -39,7 +41,7 @@ def test_plateau_is_cut_after_the_made_up_loss_has_stopped_for_more_than_three_e
 
 
 def test_rows_say_formula_source_and_rates() -> None:
-    lines = job.run("linear", epochs=8, rate=0.1).splitlines()
+    lines = texts.as_text(run("linear", epochs=8, rate=0.1), alone=True).splitlines()
     assert lines[:3] == ["linear: a straight line down to 0", "α = α₀ (1 − t/T)", "source: the lectures"]
     table = [line.split() for line in lines if re.match(r" *[0-9]", line)]
     assert [row[:2] for row in table] == [
@@ -50,36 +52,35 @@ def test_rows_say_formula_source_and_rates() -> None:
 
 
 def test_a_spark_shows_the_course() -> None:
-    assert job.spark(tuple(range(1, 9)), 8) == "▁▂▃▄▅▆▇█"
-    assert job.spark((4.0, 4.0, 2.0, 2.0, 0.0, 0.0), 3) == "█▄ "
-    assert job.spark((1.0, 1.0), 24) == "██"
+    assert texts.spark(tuple(range(1, 9)), 8) == "▁▂▃▄▅▆▇█"
+    assert texts.spark((4.0, 4.0, 2.0, 2.0, 0.0, 0.0), 3) == "█▄ "
+    assert texts.spark((1.0, 1.0), 24) == "██"
 
 
 def test_a_bar_counts_eighths() -> None:
-    assert job.bar(1.0) == "█" * 40
-    assert job.bar(0.0) == ""
-    assert job.bar((8 * 3 + 5) / 320) == "███▋"
+    assert texts.bar(1.0) == "█" * 40
+    assert texts.bar(0.0) == ""
+    assert texts.bar((8 * 3 + 5) / 320) == "███▋"
 
 
 def test_without_a_name_all_are_listed_in_order() -> None:
-    _, rule, *lines = job.run(None).splitlines()
+    _, rule, *lines = texts.as_text(run(None), alone=False).splitlines()
     assert set(rule) == {"─"}
     assert [line.split()[0] for line in lines] == [schedule.name for schedule in SCHEDULES]
     assert all(line.endswith(schedule.summary) for line, schedule in zip(lines, SCHEDULES, strict=True))
 
 
 def test_json_holds_the_curve() -> None:
-    one = json.loads(job.run("inverse", epochs=2, rate=0.5, as_json=True))
+    one = json.loads(texts.as_json(run("inverse", epochs=2, rate=0.5), alone=True))
     assert one["formula"] == "α = α₀ / (1 + epoch)"
     assert one["rates"][job.STEPS_PER_EPOCH] == 0.25
-    every = json.loads(job.run(None, epochs=1, as_json=True))
+    every = json.loads(texts.as_json(run(None, epochs=1), alone=False))
     assert [each["name"] for each in every] == [schedule.name for schedule in SCHEDULES]
 
 
 def test_pictures_are_written_the_same_each_time(tmp_path: Path) -> None:
     svg, png = tmp_path / "step.svg", tmp_path / "step.png"
-    printed = job.run("step", epochs=10, svg=svg, png=png)
-    assert printed.splitlines()[-2:] == [f"wrote {svg}", f"wrote {png}"]
+    run("step", epochs=10, svg=svg, png=png)
     assert ET.parse(svg).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     pixels = np.asarray(Image.open(png).convert("RGB"))
     blue = np.all(np.abs(pixels.astype(int) - (0x00, 0x72, 0xB2)) < 12, axis=-1)  # (H, W): the line
@@ -87,12 +88,12 @@ def test_pictures_are_written_the_same_each_time(tmp_path: Path) -> None:
     assert left.sum() > 300
     assert right.sum() > 300
     first = svg.read_bytes(), png.read_bytes()
-    job.run("step", epochs=10, svg=svg, png=png)
+    run("step", epochs=10, svg=svg, png=png)
     assert (svg.read_bytes(), png.read_bytes()) == first
 
 
 def test_the_page_of_all_has_a_panel_for_each(tmp_path: Path) -> None:
-    job.run(None, epochs=3, svg=tmp_path / "all.svg")
+    run(None, epochs=3, svg=tmp_path / "all.svg")
     root = ET.parse(tmp_path / "all.svg").getroot()
     lines = [group for group in root.iter() if (group.get("id") or "").startswith("axes_")]
     filled = [group for group in lines if any((each.get("id") or "").startswith("line2d") for each in group.iter())]
@@ -120,4 +121,4 @@ def test_bad_numbers_are_refused_in_one_line(name: str, epochs: int, warmup: flo
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "no").write_text("")
     with pytest.raises(GraftError, match=r"cannot write .*no/x\.svg: .*; choose another file"):
-        job.run("cosine", svg=tmp_path / "no" / "x.svg")
+        run("cosine", svg=tmp_path / "no" / "x.svg")

@@ -118,6 +118,14 @@ def test_a_network_with_a_head_on_several_stages_is_cut_below_what_it_reads_only
         cut(network, "conv4_x")
 
 
+def test_a_network_with_a_head_of_its_own_is_still_a_trunk_for_another() -> None:
+    whole = built()
+    other = headed(whole, ("conv3_x", "features")).network
+    with torch.inference_mode():
+        torch.testing.assert_close(trunk(other)(X), trunk(whole.network)(X))
+        torch.testing.assert_close(StageFeatures(other)(X), StageFeatures(whole.network)(X))
+
+
 def test_every_tensor_keeps_its_published_name() -> None:
     whole = built()
     names, before = set(whole.published.values()), dict(whole.network.state_dict())

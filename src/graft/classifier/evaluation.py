@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv as csv_module
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from graft.classifier.artefact import Classifier, count_look
 from graft.classifier.predict import Prediction
+from graft.classifier.samples import read_samples
 from graft.data.sources.opened import opened
 from graft.data.sources.scan import Problem
 from graft.disk.cache import cache_folder
@@ -85,8 +85,7 @@ def evaluate_model(
 
 def _parts(classifier: Classifier) -> dict[str, str]:
     """Content key → the part of the split that the picture was in, for every picture the model knows."""
-    table = classifier.folder / "samples.csv"
-    if not table.is_file():
+    try:
+        return {row.key: row.part for row in read_samples(classifier.folder)}
+    except FileNotFoundError:
         return {}
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-        return {row["key"]: row["part"] for row in csv_module.DictReader(stream)}

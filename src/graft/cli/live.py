@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from graft.jobs.curves import End, Epoch, Event, Start, Step
+from graft.training.loop.history import End, Epoch, Event, Start, Step
 
 Watch = Callable[[Event], None]
 """Called with each line of the history as the loop writes it."""

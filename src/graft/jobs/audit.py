@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv as csv_module
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graft.classifier.artefact import load
+from graft.classifier.samples import SAMPLES, read_samples
 from graft.data import audit as data_audit
 from graft.data.audit import Audit
 from graft.data.decode import decode, read_picture
@@ -87,27 +86,6 @@ def is_serious(found: Audited) -> bool:
     return not found.audit.is_clean
 
 
-def as_text(found: Audited) -> str:
-    """For people."""
-    lines = [data_audit.text(found.audit)]
-    if found.doubts:
-        lines.append("the labels that the model doubts most, judged by a fit that never saw the picture:")
-        lines += [
-            f"         - {shown(d.path)}: labelled {shown(d.label)}, looks like {shown(d.predicted)} "
-            f"(probability of the label {100 * d.probability:.1f} %)"
-            for d in found.doubts
-        ]
-    return "\n".join(lines)
-
-
-def as_json(found: Audited) -> str:
-    """For programs: the audit's own structure, and `doubts`."""
-    doubts = [
-        {"path": d.path, "label": d.label, "predicted": d.predicted, "probability": d.probability} for d in found.doubts
-    ]
-    return json.dumps({**found.audit.to_json(), "doubts": doubts}, indent=1)
-
-
 def _facts(sample: Sample) -> tuple[Sample, NDArray[np.void] | Problem]:
     try:
         picture = decode(read_picture(sample.path), name=sample.path, shortest=_SHORTEST)
@@ -120,14 +98,10 @@ def _doubts(model: Path) -> tuple[Doubt, ...]:
     """From the table of pictures that training wrote into the (verified) model folder."""
     folder = load(model).folder
     try:
-        with (folder / "samples.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
-            rows = [row for row in csv_module.DictReader(stream) if row["predicted"] not in ("", row["label"])]
+        doubted = [row for row in read_samples(folder) if row.predicted not in ("", row.label)]
     except FileNotFoundError as error:
         raise BadModel(
-            f"{shown(model)} holds no samples.csv, so it says nothing of single pictures; train again"
+            f"{shown(model)} holds no {SAMPLES}, so it says nothing of single pictures; train again"
         ) from error
-    rows.sort(key=lambda row: float(row["probability_of_label"]))
-    return tuple(
-        Doubt(row["path"], row["label"], row["predicted"], float(row["probability_of_label"]))
-        for row in rows[:_DOUBTED]
-    )
+    doubts = [Doubt(row.path, row.label, row.predicted, row.probability_of_label or 0.0) for row in doubted]
+    return tuple(sorted(doubts, key=lambda doubt: doubt.probability)[:_DOUBTED])

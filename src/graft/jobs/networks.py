@@ -5,12 +5,10 @@ Read from the cards; torch is imported for timm's list alone.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from graft.analysis.show import aligned, amount, by
 from graft.errors import UsageError, nearest, shown
 from graft.models.card import Card, Error
 from graft.models.catalog import CARDS
@@ -90,31 +88,6 @@ def matches(name: str, pattern: str) -> bool:
     """Whether a name has `pattern`: all of it a shell pattern, or part of it plain text, in lower or upper case."""
     wanted = pattern.lower()
     return fnmatchcase(name, wanted) if any(sign in wanted for sign in "*?[") else wanted in name
-
-
-def run(pattern: str = "", *, as_json: bool = False) -> str:
-    """What `graft networks` prints. Raises UsageError as the two lists above do."""
-    if pattern.startswith("timm:"):
-        names = timm_networks(pattern.removeprefix("timm:"))
-        return json.dumps(names, indent=2) if as_json else "\n".join(names)
-    entries = networks(pattern)
-    if as_json:
-        return json.dumps([asdict(entry) for entry in entries], indent=2, ensure_ascii=False)
-    return as_text(entries)
-
-
-def as_text(entries: tuple[Entry, ...]) -> str:
-    """The table for a terminal; top-1 is the published error, percent."""
-    head = ("network", "weights", "year", "input", "parameters", "MACs", "top-1 error")
-    rows = [
-        (
-            *(entry.name, ", ".join(entry.weights) or "none", str(entry.year), by(entry.input)),
-            *(amount(entry.parameters).strip(), amount(entry.macs).strip()),
-            f"{entry.error.top1:.4g} %" if entry.error and entry.error.top1 is not None else "–",
-        )
-        for entry in entries
-    ]
-    return "\n".join(aligned([head, *rows], left=2))
 
 
 def _of_card(card: Card) -> Entry:

@@ -88,6 +88,12 @@ def stage_names(network: nn.Module) -> tuple[str, ...]:
     return tuple(listed) if listed else tuple(name for name, _ in network.stages.named_children())
 
 
+def stages_of(network: nn.Module) -> list[nn.Module]:
+    """A network's stages, from the picture upwards. Raises UsageError as `stage_names` does."""
+    names = stage_names(network)
+    return [cast(Staged, network).stages.get_submodule(name) for name in names]
+
+
 def cut(network: nn.Module, stage: str) -> tuple[nn.Sequential, nn.Module]:
     """Two parts that share the network's weights: what runs before `stage`, and `stage` with all above it.
 
@@ -98,7 +104,7 @@ def cut(network: nn.Module, stage: str) -> tuple[nn.Sequential, nn.Module]:
     if stage not in (*names, CLASSIFIER):
         raise UsageError(f"no stage {stage!r} in this network, which has {', '.join(names)}{nearest(stage, names)}")
     assert isinstance(network, Staged)
-    modules = [network.stages.get_submodule(name) for name in names]
+    modules = stages_of(network)
     at = (*names, CLASSIFIER).index(stage)
     lower = nn.Sequential(*modules[:at])
     if not hasattr(network, "reads"):
@@ -117,14 +123,13 @@ def outputs(network: nn.Module, x: Tensor, names: Collection[str]) -> dict[str, 
         if name not in (*stages, FEATURES, LOGITS):
             known = (*stages, FEATURES, LOGITS)
             raise UsageError(f"no output {name!r} of this network, which has {', '.join(known)}{nearest(name, known)}")
-    assert isinstance(network, Staged)
     reads = reads_of(network) if LOGITS in names else ()
     wanted = {*names, *reads}
     found: dict[str, Tensor] = {}
-    for name in stages:
+    for name, stage in zip(stages, stages_of(network), strict=True):
         if wanted <= {*found, LOGITS}:
             break
-        x = network.stages.get_submodule(name)(x)  # (N, C, h, w)
+        x = stage(x)  # (N, C, h, w)
         if name in wanted:
             found[name] = x
     if FEATURES in wanted:
@@ -160,7 +165,7 @@ def head_modules(network: nn.Module) -> nn.Sequential:
 
 def trunk(network: nn.Module) -> nn.Sequential:
     """All of a network but its last linear layer: (N, C, H, W) pictures → (N, D) features for a new head."""
-    return nn.Sequential(*cut(network, CLASSIFIER)[0], *to_features(network))
+    return nn.Sequential(*stages_of(network), *to_features(network))
 
 
 class StageFeatures(nn.Module):
@@ -171,7 +176,7 @@ class StageFeatures(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(list(cut(network, CLASSIFIER)[0]))
+        self.stages = nn.ModuleList(stages_of(network))
         self.to_features = to_features(network)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -27,10 +27,11 @@ def audit(
 ) -> None:
     """Find what is wrong with the pictures before a model learns it."""
     from graft.cli.show import progress_bar
+    from graft.cli.texts.audit import as_json, as_text
     from graft.jobs import audit as job
 
     with progress_bar() as progress:
         found = job.run(folder, csv=csv, model=model, follow_links=follow_links, cache=cache, progress=progress)
-    print(job.as_json(found) if json else job.as_text(found))
+    print(as_json(found) if json else as_text(found))
     if strict and job.is_serious(found):
         raise typer.Exit(1)

@@ -25,11 +25,12 @@ def check(
     json: Json = False,
 ) -> None:
     """Check a network before it is trained: are its gradients right? Exit status 1 if one is not."""
+    from graft.cli.texts.check import as_json, as_text
     from graft.jobs import check as job
 
     if not gradients:
         raise typer.BadParameter("say what to check: --gradients")
     report = job.check_gradients(network, loss=loss, coordinates=coordinates, training=training, seed=seed)
-    print(job.as_json(report) if json else job.as_text(report))
+    print(as_json(report) if json else as_text(report))
     if not report.passed:
         raise typer.Exit(1)

@@ -21,9 +21,10 @@ def curves(
     json: Json = False,
 ) -> None:
     """Say what the curves of training runs show, and what to do about it."""
-    import graft.jobs.curves as job
+    from graft.cli.texts.curves import as_json, as_text
+    from graft.jobs import curves as job
 
     drawn = job.run(runs, out)
-    print(job.as_json(drawn) if json else job.as_text(drawn))
+    print(as_json(drawn) if json else as_text(drawn))
     if out is not None and not json:
         print(f"\nwrote {out}")

@@ -21,8 +21,9 @@ def evaluate(
 ) -> None:
     """Score a model on labelled pictures, with intervals."""
     from graft.cli.show import progress_bar
+    from graft.cli.texts.evaluate import as_json, as_text
     from graft.jobs import evaluate as job
 
     with progress_bar() as progress:
         result = job.run(model, folder, csv=csv, device=device, progress=progress)
-    print(job.as_json(result) if json else job.as_text(result))
+    print(as_json(result) if json else as_text(result))

@@ -16,7 +16,8 @@ def info(
     verify: Annotated[bool, typer.Option("--verify", help="Also replay the golden pictures.")] = False,
 ) -> None:
     """Say what a model is, how good it is and how it was made."""
-    import graft.jobs.info as job
+    from graft.cli.texts.info import as_json, as_text
+    from graft.jobs import info as job
 
     manifest = job.run(model, verify=verify)
-    print(job.as_json(manifest) if json else job.as_text(manifest, model, verified=verify))
+    print(as_json(manifest) if json else as_text(manifest, model, verified=verify))

@@ -20,6 +20,15 @@ def schedule(
     json: Json = False,
 ) -> None:
     """Draw how a schedule changes the learning rate over a run, with its formula and source."""
-    from graft.lessons import schedules as job
+    from graft.cli.texts.schedule import as_json, as_text
+    from graft.errors import shown
+    from graft.jobs import schedule as job
 
-    print(job.run(name, epochs=epochs, warmup=warmup, rate=rate, svg=svg, png=png, as_json=json))
+    curves = job.run(name, epochs=epochs, warmup=warmup, rate=rate, svg=svg, png=png)
+    if json:
+        print(as_json(curves, alone=name is not None))
+        return
+    print(as_text(curves, alone=name is not None))
+    for path in (svg, png):
+        if path is not None:
+            print(f"wrote {shown(path)}")

@@ -25,10 +25,11 @@ def search(
 ) -> None:
     """Find the pictures nearest to one: as the model sees them, and pixel by pixel."""
     from graft.cli.show import progress_bar
+    from graft.cli.texts.search import as_json, as_text
     from graft.jobs import search as job
 
     with progress_bar() as progress:
         found = job.search(
             model, image, folder, k=k, metric=metric, out=out, force=force, cache=cache, progress=progress
         )
-    print(job.as_json(found) if json else job.as_text(found))
+    print(as_json(found) if json else as_text(found))
