@@ -79,8 +79,8 @@ def test_a_stage_that_equals_the_features_is_left_out_and_a_stage_of_other_numbe
     assert list(found) == ["low", "features", "low … features"]
 
 
-def test_outputs_too_wide_together_are_not_tried_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage_probes, "_MOST_COLUMNS", 17)
+def test_outputs_too_much_work_together_are_not_tried_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_probes, "_MOST_WORK", 17 * 17 * len(LABELS))
     found = probed(tmp_path, {"a": stage(8, 0.5, 1), "b": stage(8, 0.5, 2), "features": stage(8, 0.5, 3)})
     assert list(found) == ["a", "b", "features", "a … b"]
 

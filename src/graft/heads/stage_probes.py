@@ -24,7 +24,7 @@ from graft.progress import Progress, silent
 from graft.runtime.stream import ordered_map
 
 _MOST_ROWS: Final = 4096  # more narrow the intervals to no purpose
-_MOST_COLUMNS: Final = 2304  # of several outputs together: the fit's time grows with their square
+_MOST_WORK: Final = 2**36  # rows × columns × the fewer of both: half a minute on a core; ResNet-50's stages all pass
 _AT_ONCE: Final = 2  # probes, so that cores have work while one of them finds the eigenvectors, which takes one core
 _COMPARED: Final = 64  # rows by which two outputs are known to hold the same numbers
 
@@ -80,7 +80,7 @@ def probe_stages(
     spread = np.unique(np.linspace(0, len(which) - 1, min(len(which), _MOST_ROWS)).astype(np.int64))
     which, labels, groups, fold = which[spread], labels[spread], groups[spread], fold[spread]
     outputs = _distinct(features, trunk, which)
-    tried = [(output,) for output in outputs] + _several(outputs, trunk)
+    tried = [(output,) for output in outputs] + _several(outputs, trunk, rows=len(which))
 
     def score(names: tuple[str, ...]) -> StageScore | None:
         rows = features.rows(which, tuple(trunk.columns(name) for name in names))
@@ -138,11 +138,15 @@ def _distinct(features: Features, trunk: Trunk, which: NDArray[np.int64]) -> tup
     )
 
 
-def _several(outputs: tuple[str, ...], trunk: Trunk) -> list[tuple[str, ...]]:
-    """All stages below the features together, and these with the features, where they are not too wide."""
+def _several(outputs: tuple[str, ...], trunk: Trunk, *, rows: int) -> list[tuple[str, ...]]:
+    """All stages below the features together, and these with the features, where that is not too much work."""
     widths = dict(zip(trunk.outputs, trunk.widths, strict=True))
-    together = (outputs[:-1], outputs)
-    return [names for names in together if len(names) > 1 and sum(widths[n] for n in names) <= _MOST_COLUMNS]
+
+    def work(names: tuple[str, ...]) -> int:
+        columns = sum(widths[name] for name in names)
+        return rows * columns * min(rows, columns)
+
+    return [names for names in (outputs[:-1], outputs) if len(names) > 1 and work(names) <= _MOST_WORK]
 
 
 def _score(

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import torch
 from safetensors import SafetensorError
@@ -17,14 +16,11 @@ from torch import Tensor, nn
 
 from graft.errors import BadModel, shown
 from graft.models.activation import with_activation
-from graft.models.card import Card, Published
+from graft.models.card import IMAGENET_MEAN, IMAGENET_STD, Card, Published
 from graft.models.catalog import create, find
 from graft.models.network import Built, head
 from graft.models.published import COUNTER, in_our_names
 from graft.models.weights import Builder, Source
-
-_IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)  # of cards without published weights
-_IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 
 def build(source: Source) -> Built:
@@ -56,7 +52,7 @@ def bare(builder: Builder, architecture: str, *, num_classes: int, activation: s
     )
     names = {name: name for name in network.state_dict()}
     if not card.published:
-        return Built(network, names, card.takes.side, _IMAGENET_MEAN, _IMAGENET_STD, "bilinear")
+        return Built(network, names, card.takes.side, IMAGENET_MEAN, IMAGENET_STD, "bilinear")
     first = card.published[0]
     return Built(network, names, card.takes.side, first.mean, first.std, first.interpolation)
 

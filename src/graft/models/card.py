@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from graft.models.inputs import Pictures
 from graft.models.names import Renaming
@@ -38,6 +38,10 @@ class Error:
     source: str
 
 
+IMAGENET_MEAN: Final[Triple] = (0.485, 0.456, 0.406)  # per RGB channel, 0–1: what most published weights expect
+IMAGENET_STD: Final[Triple] = (0.229, 0.224, 0.225)
+
+
 @dataclass(frozen=True)
 class Published:
     """Weights that somebody publishes and our network takes.
@@ -51,8 +55,8 @@ class Published:
     model: str
     names: Renaming
     licence: str
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
 
 

@@ -15,8 +15,8 @@ from graft.classifier.artefact import MEAN_OFFSET
 from graft.data.preprocess import Preprocess
 from graft.errors import UsageError
 from graft.heads.head import LOGISTIC, Head
+from graft.models.card import IMAGENET_MEAN, IMAGENET_STD
 from graft.models.fresh import Plan, fresh
-from graft.run.prepare import IMAGENET_MEAN, IMAGENET_STD
 from graft.runtime.export import LUMA, export_onnx, pixels_first
 from graft.runtime.graph import with_head
 from graft.training.loop.pictures import Pictures

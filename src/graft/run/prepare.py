@@ -22,6 +22,7 @@ from graft.data.split import Split, assign_folds, assign_splits
 from graft.errors import BadFolder, UsageError, nearest, shown
 from graft.features.extract import Features, decode_once, extract
 from graft.features.trunk import TOP, Trunk, open_trunk, runner
+from graft.models.card import IMAGENET_MEAN, IMAGENET_STD
 from graft.models.fresh import Plan, plan
 from graft.models.weights import Source, find_source
 from graft.run.workplace import Workplace
@@ -29,9 +30,6 @@ from graft.training.recipe.settings import Recipe
 
 NOTHING: Final = "none"
 """What `freeze` says where no stage is to be frozen."""
-
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 from graft.errors import UsageError
 from graft.training.loop.history import Event
-from graft.training.recipe.depth import Unfreezing, depths_of, lectures_decay
+from graft.training.recipe.depth import Unfreezing
 from graft.training.recipe.optimizers import parameter_groups
 from graft.training.recipe.settings import Recipe
 from training.small_runs import KILLED, SETTINGS, bars, same_bits, small_network, train
@@ -26,18 +26,6 @@ FINE = replace(SETTINGS, layer_decay=0.5, head_epochs=1.0, unfreeze="gradual", f
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def test_depths_count_stages_from_the_head() -> None:
-    names = ["stages.stem.conv.weight", "stages.blocks.1.bn.bias", "stages.blocks.10.bn.bias", "classifier.1.weight"]
-    depths = depths_of(names, ["stages.stem", "stages.blocks.1", "stages.blocks.10"])
-    assert depths == dict(zip(names, (3, 2, 1, 0), strict=True))
-    assert depths_of([name for name, _ in small_network().named_parameters()], ("0", "1", "4"))["4.weight"] == 1
-
-
-def test_the_lectures_rates_are_a_tenth_above_and_a_hundredth_in_the_middle() -> None:
-    decay = lectures_decay(8)
-    assert [decay**depth for depth in (0, 2, 4, 8)] == pytest.approx([1, 0.1, 0.01, 0.0001])
 
 
 def test_groups_have_a_scale_for_each_depth() -> None:

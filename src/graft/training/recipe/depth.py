@@ -9,7 +9,7 @@ Sources: Howard and Ruder, ACL 2018, §3.2 (rates that fall from layer to layer,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,28 +18,6 @@ from graft.training.recipe.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-def depths_of(parameters: Iterable[str], stages: Sequence[str]) -> dict[str, int]:
-    """How many stages each parameter is away from the head: 0 in the head, 1 in the stage below it, and so on.
-
-    parameters: names such as `stages.blocks.5.0.conv.weight`. stages: what the names of each stage's parameters begin
-    with, such as `stages.blocks.5`, from the picture upwards; a parameter of none of them is the head's.
-    """
-    from_head = {stage: len(stages) - place for place, stage in enumerate(stages)}
-    return {
-        name: next((depth for stage, depth in from_head.items() if name.startswith(f"{stage}.")), 0)
-        for name in parameters
-    }
-
-
-def lectures_decay(stages: int) -> float:
-    """The `layer_decay` that follows the lectures' rule: 1/100 in the middle of a network of so many stages.
-
-    The rates fall evenly from stage to stage, so that they pass 1/10 half-way between middle and head, and end at
-    1/10,000 in the first stage: all but frozen.
-    """
-    return float(0.01 ** (2 / max(2, stages)))
 
 
 @dataclass(frozen=True)
@@ -108,8 +86,7 @@ def check_depths(network: nn.Module, depths: Mapping[str, int] | None, settings:
     trainable = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     if unknown := [name for name in trainable if name not in depths]:
         raise UsageError(
-            f"depths must name every parameter that trains, {unknown[0]} is missing; make them with depths_of from "
-            "the names of this network"
+            f"depths must name every parameter that trains, {unknown[0]} is missing; give the depths of this network"
         )
     if by_depth and all(depths[name] > 0 for name in trainable):
         raise UsageError("the head must train when stages are unfrozen one after another, got it frozen; unfreeze it")
