@@ -49,11 +49,11 @@ found = extract(pictures.samples, run, trunk.preprocess("squash"), store, trunk_
 labels = np.array([sample.label for sample in found.samples])
 splits = StratifiedShuffleSplit(5, train_size=2 / 3, random_state=0)
 lines = ["| layer | numbers | logistic regression | linear SVM |", "| --- | --- | --- | --- |"]
-for output, width in zip(trunk.outputs, trunk.widths, strict=True):
-    x = found.rows(np.arange(len(labels)), trunk.columns(output)).read(slice(None))  # (N, width)
+for name, width in zip(trunk.outputs, trunk.widths, strict=True):
+    x = found.rows(np.arange(len(labels)), trunk.columns(name)).read(slice(None))  # (N, width)
     models = LogisticRegression(C=100 / width, max_iter=3000), LinearSVC(C=10 / width, max_iter=20_000, random_state=0)
     scores = [100 * cross_val_score(make_pipeline(StandardScaler(), m), x, labels, cv=splits) for m in models]
-    lines.append(f"| {output} | {width} | " + " | ".join(f"{s.mean():.1f} ± {s.std(ddof=1):.1f}" for s in scores) + " |")
+    lines.append(f"| {name} | {width} | " + " | ".join(f"{s.mean():.1f} ± {s.std(ddof=1):.1f}" for s in scores) + " |")
     print(lines[-1], flush=True)
 out.mkdir(parents=True, exist_ok=True)
 (out / "decaf.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

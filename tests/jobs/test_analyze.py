@@ -6,19 +6,26 @@ import json
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from analysis.lecture_networks import alexnet_prototxt
 from graft.classifier.artefact import load
+from graft.cli.texts.analyze import Form, analysis_text, comparison_text
 from graft.errors import UsageError
 from graft.jobs.analyze import find_subject, parse_shape, picture_sizes, run_analyze, run_compare
 from graft.models.catalog import CARDS, find
 
 
+def said(what: str, form: Form = "text", *, batch: int = 1, **options: Any) -> str:
+    """What the command prints of it."""
+    return analysis_text(run_analyze(what, batch=batch, **options), form, batch=batch)
+
+
 def test_json_of_a_network_of_ours() -> None:
-    document = json.loads(run_analyze("vgg16", form="json"))
+    document = json.loads(said("vgg16", "json"))
     assert (document["network"], document["input"]) == ("vgg16", [3, 224, 224])
     assert document["totals"]["parameters"] == 138_357_544
     assert document["totals"]["macs"] == 15_470_264_320
@@ -27,10 +34,10 @@ def test_json_of_a_network_of_ours() -> None:
 def test_files_are_written(tmp_path: Path) -> None:
     path, svg, html = tmp_path / "a.prototxt", tmp_path / "a.svg", tmp_path / "a.html"
     path.write_text(alexnet_prototxt())
-    assert run_analyze(str(path), svg=svg, html=html) == f"wrote {svg}\nwrote {html}"
+    run_analyze(str(path), svg=svg, html=html)
     ET.parse(svg)
     assert html.read_text().count("<svg") == 2
-    assert run_analyze(str(path), form="csv").splitlines()[1].startswith("conv1,conv,3×227×227,64×56×56,11×11,4×4")
+    assert said(str(path), "csv").splitlines()[1].startswith("conv1,conv,3×227×227,64×56×56,11×11,4×4")
 
 
 def test_a_trained_model_folder_is_the_graph_that_is_shipped(model: Path) -> None:
@@ -44,7 +51,7 @@ def test_a_trained_model_folder_is_the_graph_that_is_shipped(model: Path) -> Non
     assert test is not None
     assert subject.accuracy == pytest.approx(100 * test.top1.value)
     assert subject.analysis.input_shape == (3, 224, 224)  # though the graph takes its channels last
-    row = run_compare([str(model), "efficientnet-lite0"]).splitlines()[2]
+    row = comparison_text(run_compare([str(model), "efficientnet-lite0"]), "text").splitlines()[2]
     assert row.split()[:2] == ["model", "3×224×224"]
     with pytest.raises(UsageError, match="leave --input out"):
         find_subject(str(model), (3, 160, 160))
@@ -52,7 +59,7 @@ def test_a_trained_model_folder_is_the_graph_that_is_shipped(model: Path) -> Non
 
 def test_a_trained_model_folder_against_its_pictures(model: Path, digits: Path) -> None:
     """MNIST's 28 pixels become 224, and the last maps see all of them."""
-    text = run_analyze(str(model), against=digits)
+    text = said(str(model), against=digits)
     assert text.startswith("median picture 28×28 pixels, scaled by 8.00")
     assert "is enlarged 8.0 times to 224" in text
 
@@ -97,8 +104,8 @@ def test_shapes() -> None:
 
 
 def test_comparison(tmp_path: Path) -> None:
-    table = run_compare(["alexnet", "vgg16"], accuracies=["vgg16=71.5"], svg=tmp_path / "c.svg")
-    assert table.splitlines()[3].split()[-2:] == ["71.5", "%"]
+    rows = run_compare(["alexnet", "vgg16"], accuracies=["vgg16=71.5"], svg=tmp_path / "c.svg")
+    assert comparison_text(rows, "text").splitlines()[3].split()[-2:] == ["71.5", "%"]
     for wrong in ("vgg16", "vgg61=3", "vgg16=many", "vgg16=101"):
         with pytest.raises(UsageError, match="--accuracy"):
             run_compare(["vgg16"], accuracies=[wrong])
@@ -110,7 +117,7 @@ def test_against_a_folder(tmp_path: Path) -> None:
         Image.new("RGB", (48, 32)).save(tmp_path / name / "a.png")
     (tmp_path / "cat" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     assert picture_sizes(tmp_path) == ([(32, 48), (32, 48)], 1)
-    text = run_analyze("resnet18", against=tmp_path)
+    text = said("resnet18", against=tmp_path)
     assert text.startswith("median picture 32×48 pixels, scaled by 7.00")
     assert "1 pictures could not be read" in text
     stages = [line.split()[0] for line in text.splitlines()[4:10]]
@@ -134,13 +141,12 @@ def test_layers_are_named_by_the_paper_s_stages() -> None:
 
 
 def test_measuring_by_stage() -> None:
-    text = run_analyze("resnet20_cifar", measured=True, batch=2)
+    text = said("resnet20_cifar", measured=True, batch=2)
     table = [line.split() for line in text.splitlines()[2:-2]]
     assert [row[0] for row in table] == [*find_subject("resnet20_cifar").stages]
     assert "a batch of 2 takes" in text
     children = [
-        line.split()[0]
-        for line in run_analyze("timm:resnet18", input_shape=(3, 64, 64), measured=True).splitlines()[2:-2]
+        line.split()[0] for line in said("timm:resnet18", input_shape=(3, 64, 64), measured=True).splitlines()[2:-2]
     ]
     assert children == ["conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4", "global_pool", "fc"]
 

@@ -30,8 +30,10 @@ IMBALANCE_WARNING: Final = 10.0  # from here a model may ignore the smallest cla
 TINY: Final = 32  # pixels, shorter side: the usual trunks reduce by 32, which leaves one cell
 BLANK: Final = 2.0  # standard deviation of grey, 0–127.5: a plain surface with sensor noise stays below
 DARK: Final = 40  # 95th percentile of grey, 0–255: below, nearly all of the picture looks black on a screen
-BLUR: Final = 0.03  # variance of the Laplacian over that of grey: photos 256 px wide fall below at a blur of 2–3 px …
-BLUR_SPREADS: Final = 3.0  # … and so do plain objects, so a blurred picture must also stand apart from its collection
+BLUR: Final = 0.03  # variance of the Laplacian over that of grey: photos 256 px wide fall below at a blur of 2–3 px
+BLUR_SPREADS: Final = (
+    3.0  # plain objects fall below BLUR too, so a blurred picture must also stand apart from its collection
+)
 RARE: Final = 0.05  # share of the pictures up to which something counts as the exception
 ASPECT: Final = 2.0  # times longer or wider than the median shape: squashed to a square it looks like something else
 SMALL: Final = 4.0  # times below the median shorter side: enlarged that much it has visibly less detail

@@ -25,8 +25,8 @@ from graft.runtime.stream import batched, cores, ordered_map
 Known = Callable[[bytes], bool]
 Pass = Callable[[NDArray[np.uint8]], NDArray[Any]]  # pixels (N, size, size, 3) → a row for each
 
-_SAVE_EVERY: Final = 512  # pictures: what a killed run loses at the most …
-_SAVE_BYTES: Final = 64 * 1024**2  # … or fewer, where their rows are larger than this together
+_SAVE_EVERY: Final = 512  # pictures: what a killed run loses at the most
+_SAVE_BYTES: Final = 64 * 1024**2  # of rows, after which fewer pictures are saved too
 _GPU_BATCH: Final = 64
 _IN_MEMORY: Final = 24 * 1024**2  # bytes of float32 features that are kept in memory rather than streamed
 _PIXELS_IN_MEMORY: Final = 1024**3  # bytes of pixels, likewise

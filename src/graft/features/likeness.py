@@ -30,8 +30,8 @@ from graft.features.trunk import Trunk
 
 Word = Literal["like", "in between", "unlike"]
 
-LIKE_FROM: Final = 0.55  # between photos of rubbish and grey photos of clothes, and …
-UNLIKE_BELOW: Final = 0.35  # … between those and drawings
+LIKE_FROM: Final = 0.55  # between photos of rubbish and grey photos of clothes
+UNLIKE_BELOW: Final = 0.35  # between grey photos of clothes and drawings
 SAMPLE: Final = 512  # pictures: their pairs are 130,000
 _RESAMPLES: Final = 1000
 

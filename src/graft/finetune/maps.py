@@ -41,12 +41,12 @@ from graft.runtime.stream import batched, cores, ordered_map
 ENLARGED: Final = 1.15  # side of what views are augmented from, over the network's: windows of 76 % of it stay sharp
 _VIEWS_VERSION: Final = 2  # raise it when views are made in another way
 VIEWS_SHARE: Final = 1 / 3  # of the time left, at most, for views
-TOGETHER: Final = 8  # pictures that are augmented at once, where …
-_TOGETHER_BYTES: Final = 16 * 2**20  # … their pixels, as float32, and maps take no more, and each core has some
+TOGETHER: Final = 8  # pictures that are augmented at once, where they are small
+_TOGETHER_BYTES: Final = 16 * 2**20  # that their pixels, as float32, and maps may take, as long as each core has some
 _SAVE_BYTES: Final = 64 * 1024**2  # of maps that wait in memory; what a killed run loses at the most
 _FLOAT16: Final = float(np.finfo(np.float16).max)
-_TIMED: Final = 16  # pictures for each core …
-_TIMED_VIEWS: Final = 3  # … and views of each, which share one decode as they will in earnest
+_TIMED: Final = 16  # pictures for each core, by which a view's time is known
+_TIMED_VIEWS: Final = 3  # of each, which share one decode as they will in earnest
 
 
 @dataclass(frozen=True, eq=False)

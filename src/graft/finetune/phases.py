@@ -44,14 +44,14 @@ from graft.training.recipe.settings import Recipe
 Watch = Callable[[Event], None]
 
 VIEWS: Final = 4  # of each picture at most, the plain one among them
-BATCH: Final = 32  # pictures at most, where the settings leave it open, and …
-SMALL_BATCH: Final = 8  # … at least, where there are as many, so that …
-STEPS: Final = 32  # … an epoch of few pictures has so many steps
+BATCH: Final = 32  # pictures at most, where the settings leave it open
+SMALL_BATCH: Final = 8  # pictures at least, where there are as many
+STEPS: Final = 32  # of an epoch of few pictures: the batch between both that gives so many
 WHOLE_SHARE: Final = 1 / 3  # of the epochs or the time, in which the whole network is tuned
 SMALL_SHARE: Final = 2 / 3  # of the views, and of the epochs, that are small: they come first
 SMALL_SIDE: Final = 0.7  # side of small pictures, over the network's; they cost half as much
-_SIDES: Final = 32  # what a side must be a multiple of, so that strides below meet no half pixel, and …
-_SMALLEST: Final = 96  # … at least, pixels
+_SIDES: Final = 32  # what a side must be a multiple of, so that strides below meet no half pixel
+_SMALLEST: Final = 96  # pixels of a side, at least
 _LEAST_SECONDS: Final = 1.0  # for a phase, however little of a budget is left: at least one step is taken
 _AT_ONCE: Final = 32  # pictures in a pass that scores them
 

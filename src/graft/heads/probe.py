@@ -19,8 +19,8 @@ STRENGTHS: Final = (3000.0, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1
 
 _USUAL: Final = 100.0  # where the search begins
 _LOOSE, _TIGHT = 2e-2, 3e-3  # tolerances: of fits that are only compared and of very large ones, and of the head
-_SEARCH_BYTES: Final = 24 * 1024**2  # of float32 features that the search looks at …
-_SEARCH_ROWS: Final = 32  # … or this many rows a class, where that is more: beyond both, more rows decide nothing
+_SEARCH_BYTES: Final = 24 * 1024**2  # of float32 features that the search looks at: more rows decide nothing
+_SEARCH_ROWS: Final = 32  # a class, at which it looks even where that is more
 _SEARCH_WORK: Final = 2**35  # rows × features × scores of one product in the search: a second on two cores
 _HELD_OUT_WORK: Final = 2**36  # the same for held-out scores of every row
 

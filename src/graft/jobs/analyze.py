@@ -1,11 +1,11 @@
-"""`graft analyze` and `graft compare`: what networks cost and see, by layer, as text, tables and pictures."""
+"""`graft analyze` and `graft compare`: what networks cost and see, layer by layer, and pictures of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from graft.analysis.table import Analysis, Pair, Shape
 from graft.disk.files import write_whole
@@ -14,7 +14,9 @@ from graft.errors import BadPicture, UsageError, nearest, shown
 if TYPE_CHECKING:
     from torch import nn
 
-Form = Literal["text", "json", "csv"]
+    from graft.analysis.compare import Compared
+    from graft.analysis.fit import Fit
+    from graft.analysis.measure import Measured
 
 _MOST_PICTURES: Final = 500  # of a folder, spread evenly: enough for a median
 _STAGES: Final = "stages."  # where a network of ours keeps them: its layers are named by stage, as the paper names them
@@ -32,6 +34,16 @@ class Subject:
     stages: tuple[str, ...] = ()
     build: Callable[[], nn.Module] | None = None
     accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Analyzed:
+    """What an analysis gave. fit: how pictures fit it, of which `unread` could not be read; measured: times here."""
+
+    analysis: Analysis
+    fit: Fit | None = None
+    unread: int = 0
+    measured: Measured | None = None
 
 
 def analyze(what: str | Path, *, input_shape: Shape | None = None) -> Analysis:
@@ -56,44 +68,34 @@ def run_analyze(
     *,
     input_shape: Shape | None = None,
     batch: int = 1,
-    form: Form = "text",
     html: Path | None = None,
     svg: Path | None = None,
     measured: bool = False,
     against: Path | None = None,
-) -> str:
-    """What `graft analyze` prints.
+) -> Analyzed:
+    """A network analysed, drawn, timed and held against pictures, as far as is asked for.
 
     what: a network of ours, `timm:NAME`, `torchvision:NAME`, an ONNX file, a prototxt or a model folder. batch:
     pictures at a time, for memory and times. html, svg: files to write the pictures to. measured: time its stages
     here. against: a folder of pictures that it should fit.
     Raises UsageError when it cannot be found, read or followed; GraftError when a file cannot be written.
     """
-    from graft.analysis import show
-    from graft.analysis.drawing import draw
-    from graft.analysis.drawing.bars import bars_svg
-    from graft.pages.analysis import analysis_page
-
     if batch < 1:
         raise UsageError(f"--batch must be at least 1, got {batch}")
     subject = find_subject(what, input_shape)
     analysis = subject.analysis
-    if svg is not None:
-        write_whole(svg, draw.as_svg(analysis, batch=batch).encode())
-    if html is not None:
-        write_whole(
-            html, analysis_page(analysis.network, [draw.as_svg(analysis, batch=batch), bars_svg(analysis)]).encode()
-        )
-    written = [f"wrote {shown(path)}" for path in (svg, html) if path is not None]
-    if against is not None:
-        return "\n".join([_against(subject, against), *written])
-    if measured:
-        return "\n".join([_measured(subject, batch), *written])
-    if form == "json":
-        return show.as_json(analysis)
-    if form == "csv":
-        return show.as_csv(analysis).rstrip("\n")
-    return "\n".join(written) or show.as_text(analysis, batch=batch)
+    if svg is not None or html is not None:
+        from graft.analysis.drawing.bars import bars_svg
+        from graft.analysis.drawing.draw import as_svg
+        from graft.pages.analysis import analysis_page
+
+        drawing = as_svg(analysis, batch=batch)
+        if svg is not None:
+            write_whole(svg, drawing.encode())
+        if html is not None:
+            write_whole(html, analysis_page(analysis.network, [drawing, bars_svg(analysis)]).encode())
+    fit, unread = (None, 0) if against is None else _against(subject, against)
+    return Analyzed(analysis, fit, unread, _measured(subject, batch) if measured else None)
 
 
 def run_compare(
@@ -101,35 +103,29 @@ def run_compare(
     *,
     accuracies: Sequence[str] = (),
     input_shape: Shape | None = None,
-    form: Form = "text",
     html: Path | None = None,
     svg: Path | None = None,
-) -> str:
-    """What `graft compare` prints: a table, and the plot of accuracy against multiply-adds.
+) -> tuple[Compared, ...]:
+    """Networks beside each other; html, svg: files for the plot of accuracy against multiply-adds.
 
     accuracies: NAME=PERCENT each, in place of what is published or was measured.
     Raises UsageError as `run_analyze` does, for an accuracy of no network here, and for a plot without any accuracy.
     """
-    from graft.analysis import compare
+    from graft.analysis.compare import compare, compare_svg
     from graft.pages.analysis import analysis_page
 
     given = _accuracies(accuracies, whats)
     subjects = [(what, find_subject(what, input_shape)) for what in whats]
-    rows = compare.compare([(s.analysis, given.get(what, s.accuracy)) for what, s in subjects])
+    rows = compare([(s.analysis, given.get(what, s.accuracy)) for what, s in subjects])
     if html is not None or svg is not None:
         if all(row.accuracy is None for row in rows):
             raise UsageError("the plot needs an accuracy, and none of these has one; add --accuracy NAME=PERCENT")
-        picture = compare.compare_svg(rows)
+        picture = compare_svg(rows)
         if svg is not None:
             write_whole(svg, picture.encode())
         if html is not None:
             write_whole(html, analysis_page("Comparison", [picture]).encode())
-    if form == "json":
-        return compare.compare_json(rows)
-    if form == "csv":
-        return compare.compare_csv(rows).rstrip("\n")
-    written = [f"wrote {shown(path)}" for path in (svg, html) if path is not None]
-    return "\n".join([compare.compare_text(rows), *written])
+    return rows
 
 
 def find_subject(what: str, input_shape: Shape | None = None) -> Subject:
@@ -236,17 +232,17 @@ def _model_folder(folder: Path) -> Subject:
     return Subject(analyze_onnx(onnx.load_from_string(classifier.graph), name=folder.name), accuracy=accuracy)
 
 
-def _measured(subject: Subject, batch: int) -> str:
+def _measured(subject: Subject, batch: int) -> Measured:
     if subject.build is None:
         raise UsageError(
             f"--measure times PyTorch networks, and {shown(subject.analysis.network)} is none; "
             "name a network of ours, timm:NAME or torchvision:NAME"
         )
-    from graft.analysis.measure import measure, measured_text
+    from graft.analysis.measure import measure
 
     network = subject.build()
     parts = {name: _part(network, name) for name in subject.stages} or dict(network.named_children())
-    return measured_text(measure(network, subject.analysis, parts, batch=batch))
+    return measure(network, subject.analysis, parts, batch=batch)
 
 
 def _part(network: nn.Module, stage: str) -> nn.Module:
@@ -256,12 +252,11 @@ def _part(network: nn.Module, stage: str) -> nn.Module:
     return network.get_submodule(stage if stage == CLASSIFIER else _STAGES + stage)
 
 
-def _against(subject: Subject, folder: Path) -> str:
-    from graft.analysis.fit import fit_text, fit_to_pictures
+def _against(subject: Subject, folder: Path) -> tuple[Fit, int]:
+    from graft.analysis.fit import fit_to_pictures
 
     sizes, unread = picture_sizes(folder)
-    note = f"\n{unread} pictures could not be read; graft audit says which" if unread else ""
-    return fit_text(fit_to_pictures(subject.analysis, sizes, names=subject.stages)) + note
+    return fit_to_pictures(subject.analysis, sizes, names=subject.stages), unread
 
 
 def picture_sizes(folder: Path) -> tuple[list[Pair], int]:

@@ -40,8 +40,8 @@ SIDE: Final = 32
 
 _KS: Final = (1, 5, 10)
 _MOST: Final = 1000  # neighbours that may be asked for
-_WORK: Final = 2**41  # multiplications that precision may take: a minute on two cores; beyond, not all are queries …
-_FEWEST_QUERIES: Final = 500  # … but as many as this
+_WORK: Final = 2**41  # multiplications that precision may take: a minute on two cores; beyond, fewer are queries
+_FEWEST_QUERIES: Final = 500  # that precision is asked of, however much work that is
 _LARGEST: Final = 65504  # what the store's float16 holds
 _UNLABELLED: Final = -1
 

@@ -90,7 +90,7 @@ def test_a_run_that_stopped_before_the_first_record() -> None:
 def test_a_held_out_loss_of_exactly_zero_gets_a_verdict_too() -> None:
     history = KINDS["healthy"](0)
     epochs = tuple(
-        dataclasses.replace(epoch, val=dataclasses.replace(epoch.val, loss=0.0, accuracy=1.0))
+        dataclasses.replace(epoch, val=dataclasses.replace(epoch.val, loss=0.0, values={"accuracy": 1.0}))
         for epoch in history.epochs
         if epoch.val is not None
     )

@@ -10,7 +10,7 @@ import typer
 from graft.cli.options import Json
 
 if TYPE_CHECKING:
-    from graft.jobs.analyze import Form
+    from graft.cli.texts.analyze import Form
 
 Input = Annotated[str | None, typer.Option("--input", help="C,H,W of one picture. [default: the network's own]")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV instead of text.")]
@@ -41,21 +41,23 @@ def analyze(
     ] = None,
 ) -> None:
     """Say what a network costs and sees, layer by layer."""
+    from graft.cli.texts.analyze import analysis_text
     from graft.jobs import analyze as job
 
-    shape = job.parse_shape(input_shape) if input_shape else None
-    print(
-        job.run_analyze(
-            what,
-            input_shape=shape,
-            batch=batch,
-            form=_form(json, csv),
-            html=html,
-            svg=svg,
-            measured=measure,
-            against=against,
-        )
+    form = _form(json, csv)
+    found = job.run_analyze(
+        what,
+        input_shape=job.parse_shape(input_shape) if input_shape else None,
+        batch=batch,
+        html=html,
+        svg=svg,
+        measured=measure,
+        against=against,
     )
+    if form != "text" or measure or against or not (svg or html):
+        print(analysis_text(found, form, batch=batch))
+    if form == "text":
+        _say_what_was_written(svg, html)
 
 
 def compare(
@@ -70,14 +72,27 @@ def compare(
     svg: Svg = None,
 ) -> None:
     """Set networks beside each other: cost, memory, and accuracy against multiply-adds."""
+    from graft.cli.texts.analyze import comparison_text
     from graft.jobs import analyze as job
 
-    shape = job.parse_shape(input_shape) if input_shape else None
     form = _form(json, csv)
-    print(job.run_compare(whats, accuracies=accuracy or (), input_shape=shape, form=form, html=html, svg=svg))
+    shape = job.parse_shape(input_shape) if input_shape else None
+    print(
+        comparison_text(job.run_compare(whats, accuracies=accuracy or (), input_shape=shape, html=html, svg=svg), form)
+    )
+    if form == "text":
+        _say_what_was_written(svg, html)
 
 
 def _form(json: bool, csv: bool) -> Form:
     if json and csv:
         raise typer.BadParameter("choose one of --json and --csv")
     return "json" if json else "csv" if csv else "text"
+
+
+def _say_what_was_written(*files: Path | None) -> None:
+    from graft.errors import shown
+
+    for file in files:
+        if file is not None:
+            print(f"wrote {shown(file)}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from graft.cli.options import DeviceName, Json
+
+if TYPE_CHECKING:
+    from graft.cli.texts.predict import Form
 
 
 def predict(
@@ -19,11 +22,12 @@ def predict(
     device: DeviceName = "auto",
 ) -> None:
     """Say what is on pictures."""
-    import graft.jobs.predict as job
+    from graft.cli.texts.predict import print_each
     from graft.errors import UsageError
+    from graft.jobs import predict as job
 
     if json and csv:
         raise UsageError("--json and --csv exclude each other; give one of them")
-    unreadable = job.run(model, paths, top=top, form="json" if json else "csv" if csv else "text", device=device)
-    if unreadable:
+    form: Form = "json" if json else "csv" if csv else "text"
+    if print_each(job.run(model, paths, top=top, device=device), form, top=top):
         raise typer.Exit(1)
